@@ -1,0 +1,192 @@
+//! Pull-style ends of a relay: an engine asks when an end is readable, then reads straight into where the
+//! other end wants the bytes.
+//!
+//! Invariant: `poll_readable` reads nothing from a socket, so a flow that waits for bytes holds no grant.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// One end of a relay: the client's, or the target's.
+pub trait Endpoint: Send {
+    /// Ready when a read would give something: bytes, the end of the stream, or an error.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Bytes that are in memory already and come before whatever [`poll_read`](Self::poll_read) gives.
+    fn lent(&self) -> &[u8] {
+        &[]
+    }
+
+    /// Takes `n` of the [`lent`](Self::lent) bytes off.
+    fn consume(&mut self, n: usize) {
+        debug_assert_eq!(n, 0, "this end lends nothing");
+    }
+
+    /// Reads into `into`, lent bytes first; 0 is the end of the stream.
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Ready when a write would take at least one byte, or fail.
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Writes some of `bytes`; what was taken is counted.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Says that no more bytes follow (half-close). Called again until ready.
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Makes the drop an abort: RST, or RST_STREAM with CONNECT_ERROR (RFC 9113 §8.5).
+    fn reset(&mut self);
+
+    /// The bare socket behind it, for engines that move bytes inside the kernel; none where bytes are framed.
+    fn tcp(&mut self) -> Option<&mut TcpStream> {
+        None
+    }
+}
+
+/// A TCP connection, with the bytes that were read ahead of the relay (early data).
+#[derive(Debug)]
+pub struct Tcp {
+    stream: TcpStream,
+    early: Box<[u8]>,
+    taken: usize,
+}
+
+impl Tcp {
+    /// A connection of which nothing was read yet.
+    pub fn new(stream: TcpStream) -> Self {
+        Self::with_early(stream, Vec::new())
+    }
+
+    /// A connection whose first bytes, `early`, were read already.
+    pub fn with_early(stream: TcpStream, early: Vec<u8>) -> Self {
+        Self { stream, early: early.into_boxed_slice(), taken: 0 }
+    }
+
+    /// The socket.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl Endpoint for Tcp {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.taken < self.early.len() { Poll::Ready(Ok(())) } else { self.stream.poll_read_ready(cx) }
+    }
+
+    fn lent(&self) -> &[u8] {
+        &self.early[self.taken..]
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.taken = (self.taken + n).min(self.early.len());
+        if self.taken == self.early.len() {
+            self.early = Box::default();
+            self.taken = 0;
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let lent = self.lent();
+        if !lent.is_empty() {
+            let n = lent.len().min(into.len());
+            into[..n].copy_from_slice(&lent[..n]);
+            self.consume(n);
+            return Poll::Ready(Ok(n));
+        }
+        let mut buffer = ReadBuf::new(into);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_write_ready(cx)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn reset(&mut self) {
+        // What fails here is a socket that is gone already.
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
+    }
+
+    fn tcp(&mut self) -> Option<&mut TcpStream> {
+        self.early.is_empty().then_some(&mut self.stream)
+    }
+}
+
+/// An [`Endpoint`] as tokio's streams, for code that speaks to those (a TLS or HTTP library).
+pub struct AsStream<E>(pub E);
+
+impl<E: Endpoint + Unpin> AsyncRead for AsStream<E> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let n = ready!(self.0.poll_read(cx, buffer.initialize_unfilled()))?;
+        buffer.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<E: Endpoint + Unpin> AsyncWrite for AsStream<E> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+        self.0.poll_write(cx, first)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_finish(cx)
+    }
+}
+
+impl<E: Endpoint + ?Sized> Endpoint for Box<E> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_readable(cx)
+    }
+    fn lent(&self) -> &[u8] {
+        (**self).lent()
+    }
+    fn consume(&mut self, n: usize) {
+        (**self).consume(n);
+    }
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        (**self).poll_read(cx, into)
+    }
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_writable(cx)
+    }
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        (**self).poll_write(cx, bytes)
+    }
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_finish(cx)
+    }
+    fn reset(&mut self) {
+        (**self).reset();
+    }
+    fn tcp(&mut self) -> Option<&mut TcpStream> {
+        (**self).tcp()
+    }
+}

@@ -1,0 +1,3 @@
+//! The binary.
+#![allow(missing_docs)]
+fn main() {}
