@@ -1,1 +1,5 @@
-//! core
+//! What a session, a layer and a stack are. Knows no layer, no protocol, no SQL.
+
+pub mod cancel;
+pub mod endpoint;
+pub mod error;
