@@ -3,3 +3,4 @@
 pub mod cancel;
 pub mod endpoint;
 pub mod error;
+pub mod meter;
