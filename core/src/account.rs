@@ -12,6 +12,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::cancel::Reason;
 use crate::meter::{Direction, Limit, Tap};
+use crate::secret::Secret;
 
 /// A rate as an account states it, in bytes per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,25 +44,19 @@ impl AccountRate {
     }
 }
 
-/// A password's hash as a PHC string (argon2id), never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(Box<str>);
-
-impl PasswordHash {
-    /// Takes a PHC string as it is.
-    pub fn new(phc: impl Into<Box<str>>) -> Self {
-        Self(phc.into())
-    }
-
-    /// The PHC string, for whoever verifies.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
+/// What a password is checked against; never printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Password {
+    /// A PHC string (argon2id).
+    Hash(Secret),
+    /// The password itself, as a file may state it.
+    Clear(Secret),
 }
 
-impl fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PasswordHash(…)")
+impl Password {
+    /// A PHC string as it is.
+    pub fn hash(phc: impl Into<String>) -> Self {
+        Self::Hash(Secret::new(phc))
     }
 }
 
@@ -73,7 +68,7 @@ pub struct AccountSpec {
     /// Unique, case-sensitive.
     pub name: String,
     /// None: nobody can log in with a password.
-    pub password: Option<PasswordHash>,
+    pub password: Option<Password>,
     /// Whether it may be used.
     pub enabled: bool,
     /// Client to target.
@@ -97,12 +92,41 @@ pub struct Account {
     up: AtomicU64,
     down: AtomicU64,
     weight: AtomicU32,
-    password: ArcSwapOption<PasswordHash>,
+    password: ArcSwapOption<Password>,
     /// Bytes since this process started.
     pub usage: Arc<Tap>,
     /// Sessions opened since this process started.
     pub sessions: AtomicU64,
     limit: OnceLock<Arc<dyn Limit>>,
+    defaults: Arc<Defaults>,
+}
+
+/// The rates of accounts that state none; changed in place by `ratelimit`.
+#[derive(Debug)]
+pub struct Defaults {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { up: AtomicU64::new(u64::MAX), down: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl Defaults {
+    /// Changes them; bytes per second, none is unlimited.
+    pub fn set(&self, up: Option<u64>, down: Option<u64>) {
+        self.up.store(up.unwrap_or(u64::MAX), Relaxed);
+        self.down.store(down.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn get(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Up => self.up.load(Relaxed),
+            Direction::Down => self.down.load(Relaxed),
+        }
+    }
 }
 
 impl fmt::Debug for Account {
@@ -112,7 +136,7 @@ impl fmt::Debug for Account {
 }
 
 impl Account {
-    fn new(key: u64, spec: &AccountSpec) -> Arc<Self> {
+    fn new(key: u64, spec: &AccountSpec, defaults: &Arc<Defaults>) -> Arc<Self> {
         let account = Self {
             key,
             row: spec.row,
@@ -125,6 +149,7 @@ impl Account {
             usage: Arc::default(),
             sessions: AtomicU64::new(0),
             limit: OnceLock::new(),
+            defaults: defaults.clone(),
         };
         account.follow(spec);
         Arc::new(account)
@@ -164,13 +189,23 @@ impl Account {
         })
     }
 
+    /// The rate it is held to, in bytes per second; none is unlimited.
+    pub fn effective_rate(&self, direction: Direction) -> Option<u64> {
+        let own = match direction {
+            Direction::Up => self.up.load(Relaxed),
+            Direction::Down => self.down.load(Relaxed),
+        };
+        let rate = if own == 0 { self.defaults.get(direction) } else { own };
+        (rate != u64::MAX).then_some(rate)
+    }
+
     /// Its share where accounts share a cap.
     pub fn weight(&self) -> u32 {
         self.weight.load(Relaxed)
     }
 
     /// What its password is checked against.
-    pub fn password(&self) -> Option<Arc<PasswordHash>> {
+    pub fn password(&self) -> Option<Arc<Password>> {
         self.password.load_full()
     }
 
@@ -201,6 +236,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct Accounts {
     inner: RwLock<Inner>,
+    /// Rates of those that state none.
+    pub defaults: Arc<Defaults>,
 }
 
 #[derive(Debug, Default)]
@@ -303,7 +340,7 @@ impl Accounts {
                 }
                 (None, Some(spec)) => {
                     inner.last_key += 1;
-                    entry.live = Some(Account::new(inner.last_key, &spec));
+                    entry.live = Some(Account::new(inner.last_key, &spec, &self.defaults));
                 }
             }
         }

@@ -1,7 +1,28 @@
 //! What a session, a layer and a stack are. Knows no layer, no protocol, no SQL.
 
+use std::future::Future;
+use std::pin::Pin;
+
 pub mod account;
 pub mod cancel;
+pub mod connection;
+pub mod credentials;
 pub mod endpoint;
 pub mod error;
+pub mod listener;
+pub mod live;
 pub mod meter;
+pub mod node;
+pub mod opened;
+pub mod registry;
+pub mod secret;
+pub mod session;
+pub mod stack;
+pub mod status;
+pub mod table;
+pub mod target;
+pub mod tunnel;
+pub mod units;
+
+/// An erased future that can move between threads.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
