@@ -1,1 +1,10 @@
-//! layers/wire
+//! Codecs and framing that several layers need; no layer itself.
+
+pub mod basic;
+pub mod classic;
+pub mod http1;
+pub mod parse;
+pub mod proxy_status;
+pub mod refusal;
+pub mod socks4;
+pub mod socks5;
