@@ -6,7 +6,8 @@
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use http::HeaderValue;
+use http::header::PROXY_AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use swiftproxy_core::credentials::Credentials;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::secret::Secret;
@@ -66,6 +67,16 @@ pub fn parse(value: &[u8]) -> Result<Credentials, BasicError> {
     Ok(Credentials { name: name.into(), password: Secret::new(password.to_owned()) })
 }
 
+/// The credentials of a request to a proxy: none without `Proxy-Authorization`; two of those are none that count.
+pub fn from_headers(headers: &HeaderMap) -> Result<Option<Credentials>, BasicError> {
+    let mut values = headers.get_all(PROXY_AUTHORIZATION).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => parse(value.as_bytes()).map(Some),
+        (Some(_), Some(_)) => Err(BasicError::Malformed),
+    }
+}
+
 /// The header value that says `credentials`, marked sensitive. A colon in the name would move into the
 /// password, so a name has none.
 pub fn encode(credentials: &Credentials) -> HeaderValue {
@@ -114,6 +125,17 @@ mod tests {
         assert_eq!(read("Basic QWxhZGRpbg=="), Err(BasicError::Malformed), "no colon");
         assert_eq!(read("Basic /zo="), Err(BasicError::NotUtf8));
         assert_eq!(read("Basic YQo6Yg=="), Err(BasicError::Control), "a line feed in the name");
+    }
+
+    #[test]
+    fn one_field_or_none() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(from_headers(&headers), Ok(None));
+        headers.append(PROXY_AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
+        let found = from_headers(&headers).expect("credentials").expect("some");
+        assert_eq!((&*found.name, found.password.expose()), ("a", "b"));
+        headers.append(PROXY_AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
+        assert_eq!(from_headers(&headers), Err(BasicError::Malformed));
     }
 
     proptest! {

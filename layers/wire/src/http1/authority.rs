@@ -9,8 +9,8 @@ use swiftproxy_core::target::{Host, Target};
 
 use super::HeadError;
 
-/// Reads `host:port`, or `host` and `host:` where there is a port to take instead.
-pub(super) fn parse(text: &[u8], default_port: Option<u16>) -> Result<Target, HeadError> {
+/// Reads `host:port`, or `host` and `host:` where there is a port to take instead. Port 0 is none.
+pub fn parse_authority(text: &[u8], default_port: Option<u16>) -> Result<Target, HeadError> {
     let text = std::str::from_utf8(text).map_err(|_| HeadError::Bad("a host that is not text"))?;
     if text.contains('@') {
         return Err(HeadError::Bad("user information before the host"));
@@ -48,7 +48,7 @@ pub(super) fn parse(text: &[u8], default_port: Option<u16>) -> Result<Target, He
 }
 
 /// Prints a host for the `Host` field: without the port that http has anyway (RFC 9110 §7.2).
-pub(super) fn print(target: &Target) -> String {
+pub fn print_authority(target: &Target) -> String {
     match (&target.host, target.port) {
         (Host::Domain(name), 80) => name.to_string(),
         (Host::Domain(name), port) => format!("{name}:{port}"),
@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn one_reading_or_none() {
-        let read = |text: &str| parse(text.as_bytes(), Some(80)).map(|target| print(&target));
+        let read =
+            |text: &str| parse_authority(text.as_bytes(), Some(80)).map(|target| print_authority(&target));
         assert_eq!(read("example.com"), Ok("example.com".to_owned()));
         assert_eq!(read("example.com:"), Ok("example.com".to_owned()));
         assert_eq!(read("example.com:443"), Ok("example.com:443".to_owned()));
@@ -105,22 +106,22 @@ mod tests {
         ] {
             assert!(read(text).is_err(), "{text}");
         }
-        assert!(parse(b"example.com", None).is_err());
-        assert!(parse(b"example.com:", None).is_err());
+        assert!(parse_authority(b"example.com", None).is_err());
+        assert!(parse_authority(b"example.com:", None).is_err());
     }
 
     proptest! {
         #[test]
         fn round_trip(target in targets()) {
             prop_assume!(target.port != 0);
-            prop_assert_eq!(parse(print(&target).as_bytes(), Some(80)), Ok(target.clone()));
-            prop_assert_eq!(parse(target.to_string().as_bytes(), None), Ok(target));
+            prop_assert_eq!(parse_authority(print_authority(&target).as_bytes(), Some(80)), Ok(target.clone()));
+            prop_assert_eq!(parse_authority(target.to_string().as_bytes(), None), Ok(target));
         }
 
         #[test]
         fn any_bytes(bytes: Vec<u8>, text: String) {
-            let _ = parse(&bytes, Some(80));
-            let _ = parse(text.as_bytes(), None);
+            let _ = parse_authority(&bytes, Some(80));
+            let _ = parse_authority(text.as_bytes(), None);
         }
     }
 }

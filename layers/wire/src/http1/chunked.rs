@@ -166,12 +166,20 @@ impl ChunkedDecoder {
     }
 }
 
-/// Appends the line before a chunk of `n` bytes. The chunk itself follows, and CR LF behind it. A chunk of none
-/// would end the body, so for 0 nothing is written: leave the CR LF out as well.
-pub fn encode_chunk_head(n: usize, out: &mut Vec<u8>) {
-    if n > 0 {
-        out.extend_from_slice(format!("{n:x}\r\n").as_bytes());
+/// Appends a chunk; of no bytes none, for it would end the body.
+pub fn encode_chunk(data: &[u8], out: &mut Vec<u8>) {
+    if !data.is_empty() {
+        encode_chunk_head(data.len(), out);
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Appends the line before a chunk of `n` bytes, for whoever writes the chunk itself, and CR LF behind it, without
+/// a copy. `n` is not 0, for that would end the body.
+pub fn encode_chunk_head(n: usize, out: &mut Vec<u8>) {
+    debug_assert_ne!(n, 0, "a chunk of none ends the body");
+    out.extend_from_slice(format!("{n:x}\r\n").as_bytes());
 }
 
 /// Appends the last chunk and the trailers.
@@ -179,4 +187,148 @@ pub fn encode_last_chunk(trailers: &HeaderMap, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     encode_fields(trailers, out);
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A body read whole: its bytes, its trailers, and how many bytes it took; `None` where it is not over.
+    type Body = Option<(Vec<u8>, HeaderMap, usize)>;
+
+    /// Decodes `bytes` in the pieces between `cuts`.
+    fn decode(bytes: &[u8], cuts: &[usize]) -> Result<Body, Malformed> {
+        let mut decoder = ChunkedDecoder::new();
+        let (mut body, mut taken) = (Vec::new(), 0);
+        for end in cuts.iter().copied().chain([bytes.len()]) {
+            loop {
+                let (step, n) = decoder.step(&bytes[taken..end.max(taken)])?;
+                taken += n;
+                match step {
+                    Step::Data(data) => {
+                        assert!(!data.is_empty());
+                        body.extend_from_slice(data);
+                    }
+                    Step::End(trailers) => {
+                        assert!(decoder.is_done());
+                        return Ok(Some((body, trailers, taken)));
+                    }
+                    Step::More => break,
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn a_body_with_extensions_and_trailers() {
+        let bytes = b"4;a=\"b\"\r\nWiki\r\n00A\r\n0123456789\r\n0\r\nX-Sum: 1\r\nY: z\r\n\r\nGET";
+        let n = bytes.len() - 3;
+        let expected = decode(bytes, &[]).expect("well formed").expect("whole");
+        assert_eq!((&expected.0[..], expected.2), (&b"Wiki0123456789"[..], n));
+        assert_eq!(
+            (&expected.1["x-sum"], &expected.1["y"]),
+            (&"1".parse().expect("value"), &"z".parse().expect("value"))
+        );
+        let every: Vec<usize> = (0..bytes.len()).collect();
+        assert_eq!(decode(bytes, &every), Ok(Some(expected.clone())));
+        for cut in 0..n {
+            assert_eq!(decode(&bytes[..cut], &[]), Ok(None), "{cut}");
+            assert_eq!(decode(bytes, &[cut]), Ok(Some(expected.clone())), "{cut}");
+        }
+    }
+
+    #[test]
+    fn what_smugglers_use() {
+        let bad: [&[u8]; 22] = [
+            b"\r\n",
+            b"-1\r\n",
+            b"+1\r\n",
+            b"0x1\r\n",
+            b" 1\r\n",
+            b"1 \r\n",
+            b"1 ;a\r\n",
+            b"g\r\n",
+            b";a\r\n",
+            b"1\n",
+            b"1\ra",
+            b"1;a\n",
+            b"1;a\0",
+            b"1\r\nab",
+            b"1\r\na\n",
+            b"1\r\na\ra",
+            b"00000000000000001\r\n",
+            b"0\r\n\n",
+            b"0\r\n\ra",
+            b"0\r\nX: a\nY: b\r\n\r\n",
+            b"0\r\nX: a\rY: b\r\n\r\n",
+            b"0\r\nX: a\r\n b\r\n\r\n",
+        ];
+        for bytes in bad {
+            assert!(decode(bytes, &[]).is_err(), "{}", bytes.escape_ascii());
+        }
+        for name in ["Content-Length: 5", "Transfer-Encoding: chunked", "Host: a", "X : a"] {
+            assert!(decode(format!("0\r\n{name}\r\n\r\n").as_bytes(), &[]).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_body_is_all_padding() {
+        let extension = format!("1;{}\r\na\r\n", "x".repeat(1024));
+        assert_eq!(decode(extension.repeat(16).as_bytes(), &[]), Ok(None));
+        assert!(decode(extension.repeat(17).as_bytes(), &[]).is_err());
+        let trailer = format!("X: {}\r\n", "x".repeat(1000));
+        assert!(decode(format!("0\r\n{}\r\n", trailer.repeat(16)).as_bytes(), &[]).is_ok());
+        assert!(decode(format!("0\r\n{}\r\n", trailer.repeat(17)).as_bytes(), &[]).is_err());
+        assert!(decode(format!("0\r\n{}\r\n", "a: b\r\n".repeat(129)).as_bytes(), &[]).is_err());
+    }
+
+    #[test]
+    fn the_largest_chunk_is_counted_right() {
+        let mut decoder = ChunkedDecoder::new();
+        assert_eq!(decoder.step(b"ffffffffffffffff\r\nab"), Ok((Step::Data(b"ab"), 20)));
+        assert_eq!(decoder.left, u64::MAX - 2);
+    }
+
+    #[test]
+    fn nothing_comes_after_the_end() {
+        let mut decoder = ChunkedDecoder::new();
+        assert_eq!(decoder.step(b"0\r\n\r\n"), Ok((Step::End(HeaderMap::new()), 5)));
+        assert_eq!(decoder.step(b""), Ok((Step::More, 0)));
+        assert!(decoder.step(b"0").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            chunks in vec(vec(any::<u8>(), 0..300), 0..8),
+            sums in vec("[a-z]{1,9}", 0..3),
+            cuts in vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let mut trailers = HeaderMap::new();
+            for sum in &sums {
+                trailers.append(HeaderName::from_static("x-sum"), HeaderValue::try_from(sum.as_str()).expect("value"));
+            }
+            let mut bytes = Vec::new();
+            for chunk in &chunks {
+                encode_chunk(chunk, &mut bytes);
+            }
+            encode_last_chunk(&trailers, &mut bytes);
+            let n = bytes.len();
+            bytes.extend_from_slice(b"next");
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+            cuts.sort_unstable();
+            prop_assert_eq!(decode(&bytes, &cuts), Ok(Some((chunks.concat(), trailers, n))));
+        }
+
+        #[test]
+        fn any_bytes(bytes: Vec<u8>, text in "[0-9a-f]{0,3}(;[a-z]{0,3})?(\r\n|\n|\r)[a-z:]{0,9}\r\n0\r\n[a-z: \r\n]{0,20}") {
+            let _ = decode(&bytes, &[]);
+            let _ = decode(text.as_bytes(), &[]);
+        }
+    }
 }

@@ -14,8 +14,9 @@ mod request;
 mod response;
 mod target;
 
+pub use authority::{parse_authority, print_authority};
 pub use body::BodyLength;
-pub use chunked::{ChunkedDecoder, Step, encode_chunk_head, encode_last_chunk};
+pub use chunked::{ChunkedDecoder, Step, encode_chunk, encode_chunk_head, encode_last_chunk};
 pub use error::HeadError;
 pub use head::{MAX_FIELDS, MAX_HEADERS, MAX_REQUEST_LINE};
 pub use hop::{Persistence, expects_continue, persistence, strip_hop_by_hop, upgrade};

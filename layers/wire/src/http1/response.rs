@@ -122,3 +122,122 @@ fn encode_text(
         out.extend_from_slice(text.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proxy_status;
+
+    fn text(of: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        of(&mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_407_that_browsers_ask_and_retry_on() {
+        let answer = text(|out| {
+            encode_refusal(Refusal::AuthFailed, &Method::CONNECT, Persistence::KeepAlive, out);
+        });
+        let expected = "HTTP/1.1 407 Proxy Authentication Required\r\n\
+            proxy-status: swiftproxy; details=\"auth_failed\"\r\n\
+            proxy-authenticate: Basic realm=\"SwiftProxy\", charset=\"UTF-8\"\r\n\
+            content-type: text/plain; charset=utf-8\r\n\
+            content-length: 44\r\n\r\n\
+            SwiftProxy: wrong user name or password.\n";
+        let lengthless = |text: &str| {
+            text.lines().filter(|line| !line.starts_with("content-length")).collect::<Vec<_>>().join("|")
+        };
+        assert_eq!(lengthless(&answer), lengthless(expected));
+    }
+
+    #[test]
+    fn every_refusal_is_heard_as_itself() {
+        for refusal in Refusal::all() {
+            for persistence in [Persistence::Close, Persistence::KeepAlive] {
+                let answer = text(|out| encode_refusal(refusal, &Method::GET, persistence, out));
+                let (head, n) =
+                    parse_response(&Method::GET, answer.as_bytes()).expect("well formed").expect("whole");
+                assert_eq!(head.status, refusal::status(refusal));
+                assert_eq!(proxy_status::from_headers(&head.headers), Some(refusal));
+                assert_eq!(head.body, BodyLength::Length((answer.len() - n) as u64));
+                assert_eq!(crate::http1::persistence(head.version, &head.headers), persistence);
+                let bare = text(|out| encode_refusal(refusal, &Method::HEAD, persistence, out));
+                assert_eq!(bare, answer[..n]);
+            }
+        }
+    }
+
+    #[test]
+    fn one_framing_and_no_other() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("7"));
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("gzip"));
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        let of = |status: u16, framing, persistence| {
+            let status = StatusCode::from_u16(status).expect("one");
+            text(|out| encode_response(status, &headers, framing, persistence, out))
+        };
+        assert_eq!(
+            of(200, Framing::Chunked, Persistence::KeepAlive),
+            "HTTP/1.1 200 OK\r\nconnection: upgrade\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+        assert_eq!(
+            of(599, Framing::UntilClose, Persistence::KeepAlive),
+            "HTTP/1.1 599 \r\nconnection: close\r\n\r\n"
+        );
+        assert_eq!(
+            of(101, Framing::None, Persistence::KeepAliveSaid),
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\r\n"
+        );
+        headers.clear();
+        let status = StatusCode::NO_CONTENT;
+        let said =
+            text(|out| encode_response(status, &headers, Framing::None, Persistence::KeepAliveSaid, out));
+        assert_eq!(said, "HTTP/1.1 204 No Content\r\nconnection: keep-alive\r\n\r\n");
+    }
+
+    #[test]
+    fn what_is_no_response() {
+        for line in
+            ["HTTP/1.1", "HTTP/1.1 20 OK", "HTTP/1.1 2000 OK", "HTTP/1.1 abc", "ICY 200 OK", "HTTP/2.0 200"]
+        {
+            let bytes = format!("{line}\r\n\r\n");
+            assert!(parse_response(&Method::GET, bytes.as_bytes()).is_err(), "{line}");
+        }
+        let (head, n) =
+            parse_response(&Method::CONNECT, CONNECT_ESTABLISHED).expect("well formed").expect("whole");
+        assert_eq!(
+            (head.status, head.body, n),
+            (StatusCode::OK, BodyLength::None, CONNECT_ESTABLISHED.len())
+        );
+        for short in 0..n {
+            assert_eq!(parse_response(&Method::CONNECT, &CONNECT_ESTABLISHED[..short]), Ok(None));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(status in 200u16..=999, length: u64, value in "[!-~]{0,20}") {
+            prop_assume!(!matches!(status, 204 | 304));
+            let mut headers = HeaderMap::new();
+            headers.insert("x-one", HeaderValue::try_from(value.as_str()).expect("value"));
+            let status = StatusCode::from_u16(status).expect("one");
+            let mut bytes = Vec::new();
+            encode_response(status, &headers, Framing::Length(length), Persistence::KeepAlive, &mut bytes);
+            let (head, n) = parse_response(&Method::GET, &bytes).expect("well formed").expect("whole");
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            prop_assert_eq!((head.status, head.body, n), (status, BodyLength::Length(length), bytes.len()));
+            prop_assert_eq!(head.headers, headers);
+        }
+
+        #[test]
+        fn any_bytes(bytes: Vec<u8>) {
+            let _ = parse_response(&Method::GET, &bytes);
+            let _ = parse_response(&Method::GET, &[b"HTTP/1.1 200 OK\r\n", &bytes[..], b"\r\n\r\n"].concat());
+        }
+    }
+}

@@ -7,7 +7,7 @@ use http::Method;
 use http::uri::PathAndQuery;
 use swiftproxy_core::target::Target;
 
-use super::{HeadError, authority};
+use super::{HeadError, parse_authority};
 
 /// A request's target in one of its four forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl RequestTarget {
             return Err(HeadError::Bad("a control character in the request's target"));
         }
         if *method == Method::CONNECT {
-            return authority::parse(text, None).map(Self::Authority);
+            return parse_authority(text, None).map(Self::Authority);
         }
         if text == b"*" {
             return match *method == Method::OPTIONS {
@@ -60,7 +60,7 @@ impl RequestTarget {
         }
         let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
         let (host, after) = rest.split_at_checked(end).unwrap_or((rest, b""));
-        let authority = authority::parse(host, Some(80))?;
+        let authority = parse_authority(host, Some(80))?;
         let path_and_query = match after.first() {
             // RFC 9112 §3.2.4: the last proxy before the origin says `*`.
             None if *method == Method::OPTIONS => PathAndQuery::from_static("*"),
