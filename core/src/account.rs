@@ -14,6 +14,20 @@ use crate::cancel::Reason;
 use crate::meter::{Direction, Limit, Tap};
 use crate::secret::Secret;
 
+/// Whether `name` may be an account's name (RFC 7617 §2): 1 to 255 bytes, no colon, no control characters.
+///
+/// # Errors
+/// A sentence that says why not.
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    match name {
+        "" => Err("the name is empty"),
+        _ if name.len() > 255 => Err("the name is longer than 255 bytes"),
+        _ if name.contains(':') => Err("the name has a colon, which HTTP logins cannot carry"),
+        _ if name.chars().any(char::is_control) => Err("the name has a control character"),
+        _ => Ok(()),
+    }
+}
+
 /// A rate as an account states it, in bytes per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AccountRate {

@@ -3,8 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 
+mod accept;
 pub mod account;
+pub mod assemble;
 pub mod cancel;
+pub mod config;
 pub mod connection;
 pub mod credentials;
 pub mod endpoint;
@@ -15,7 +18,9 @@ pub mod meter;
 pub mod node;
 pub mod opened;
 pub mod registry;
+pub mod reload;
 pub mod secret;
+pub mod server;
 pub mod session;
 pub mod stack;
 pub mod status;

@@ -4,10 +4,14 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::account::Account;
@@ -156,6 +160,7 @@ pub struct Sessions {
     count: AtomicUsize,
     opened: AtomicU64,
     shards: [Mutex<HashMap<u64, Arc<Live>>>; SHARDS],
+    emptied: Notify,
 }
 
 impl Sessions {
@@ -213,8 +218,22 @@ impl Sessions {
     }
 
     pub(crate) fn remove(&self, id: u64) {
-        if self.shard(id).remove(&id).is_some() {
-            self.count.fetch_sub(1, Relaxed);
+        let removed = self.shard(id).remove(&id);
+        if removed.is_some() && self.count.fetch_sub(1, SeqCst) == 1 {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Waits until there is none.
+    pub async fn emptied(&self) {
+        let mut emptied = std::pin::pin!(self.emptied.notified());
+        loop {
+            emptied.as_mut().enable();
+            if self.count.load(SeqCst) == 0 {
+                return;
+            }
+            emptied.as_mut().await;
+            emptied.set(self.emptied.notified());
         }
     }
 

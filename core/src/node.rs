@@ -5,11 +5,15 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::account::{Account, Accounts};
@@ -38,6 +42,7 @@ pub struct Node {
     pub health: Health,
     slots: Arc<Slots>,
     draining: AtomicBool,
+    drained: Notify,
     access_log: AtomicBool,
     refusals: Vec<(Refusal, AtomicU64)>,
     own: ArcSwap<Vec<SocketAddr>>,
@@ -59,6 +64,7 @@ impl Node {
             health: Health::default(),
             slots: Arc::default(),
             draining: AtomicBool::new(false),
+            drained: Notify::new(),
             access_log: AtomicBool::new(false),
             refusals: Refusal::all().map(|refusal| (refusal, AtomicU64::new(0))).collect(),
             own: ArcSwap::default(),
@@ -100,7 +106,17 @@ impl Node {
 
     /// Admits no new session from now on.
     pub fn drain(&self) {
-        self.draining.store(true, Relaxed);
+        self.draining.store(true, SeqCst);
+        self.drained.notify_waiters();
+    }
+
+    /// Waits until no new session is admitted any more; connections without a session then close.
+    pub async fn draining(&self) {
+        let mut drained = std::pin::pin!(self.drained.notified());
+        drained.as_mut().enable();
+        if !self.draining.load(SeqCst) {
+            drained.await;
+        }
     }
 
     /// Whether each session leaves a line in the log.

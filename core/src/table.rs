@@ -22,8 +22,20 @@ pub fn read<T: DeserializeOwned>(table: &Table) -> Result<T, TableError> {
     let value = figment::value::Value::from(table.clone());
     serde_path_to_error::deserialize(&value).map_err(|error| {
         let path = error.path().to_string();
-        TableError { key: if path == "." { String::new() } else { path }, problem: error.inner().to_string() }
+        let key = if path == "." { String::new() } else { path };
+        TableError { key, problem: worded(&error.inner().to_string()) }
     })
+}
+
+/// The library's words for the commonest mistake, in ours.
+fn worded(problem: &str) -> String {
+    match problem.strip_prefix("unknown field: found ").and_then(|rest| rest.split_once(", expected ")) {
+        Some((_, known)) => {
+            let known = known.strip_prefix('`').and_then(|known| known.strip_suffix('`')).unwrap_or(known);
+            format!("there is no such key; expected {known}")
+        }
+        None => problem.to_owned(),
+    }
 }
 
 #[cfg(test)]
