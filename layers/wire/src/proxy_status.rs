@@ -172,7 +172,7 @@ mod tests {
             ("a, b;error=connection_refused ,c;error=dns_error", Some(Refusal::Refused)),
             ("a;error=dns_error, swiftproxy; details=\"denied\"", Some(Refusal::Denied)),
             ("\"q;error=dns_error\"; error=proxy_loop_detected", Some(Refusal::Loop)),
-            ("\"q\\\";error=dns_error\"", None),
+            ("\"q\\\";error=dns_error;x\"", None),
             ("a; error=something_new", None),
             ("swiftproxy; details=\"none of ours\"", None),
             ("", None),

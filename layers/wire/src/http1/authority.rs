@@ -106,6 +106,7 @@ mod tests {
         ] {
             assert!(read(text).is_err(), "{text}");
         }
+        assert_eq!(read("u:p@h"), Err(HeadError::Bad("user information before the host")));
         assert!(parse_authority(b"example.com", None).is_err());
         assert!(parse_authority(b"example.com:", None).is_err());
     }

@@ -21,20 +21,15 @@ pub enum Persistence {
     Close,
     /// It goes on, as HTTP/1.1 does unasked.
     KeepAlive,
-    /// It goes on because a client of HTTP/1.0 asked, who must be told so.
-    KeepAliveSaid,
 }
 
-/// What the sender of a message wants to happen to the connection afterwards. `Proxy-Connection` means nothing.
+/// What becomes of a client's connection after a request. A proxy keeps none with a client of HTTP/1.0, whatever
+/// it asks for (RFC 9112 §9.3), and `Proxy-Connection` means nothing.
 pub fn persistence(version: Version, headers: &HeaderMap) -> Persistence {
-    if names(headers, b"close") {
+    if version < Version::HTTP_11 || names(headers, b"close") {
         Persistence::Close
-    } else if version >= Version::HTTP_11 {
-        Persistence::KeepAlive
-    } else if names(headers, b"keep-alive") {
-        Persistence::KeepAliveSaid
     } else {
-        Persistence::Close
+        Persistence::KeepAlive
     }
 }
 
@@ -123,8 +118,8 @@ mod tests {
         assert_eq!(persistence(Version::HTTP_11, &HeaderMap::new()), Persistence::KeepAlive);
         assert_eq!(persistence(Version::HTTP_10, &HeaderMap::new()), Persistence::Close);
         assert_eq!(of(Version::HTTP_11, "x, Close"), Persistence::Close);
-        assert_eq!(of(Version::HTTP_10, "Keep-Alive"), Persistence::KeepAliveSaid);
-        assert_eq!(of(Version::HTTP_10, "keep-alive, close"), Persistence::Close);
+        assert_eq!(of(Version::HTTP_11, "x, closed"), Persistence::KeepAlive);
+        assert_eq!(of(Version::HTTP_10, "keep-alive"), Persistence::Close);
     }
 
     #[test]

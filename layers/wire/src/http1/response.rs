@@ -89,8 +89,6 @@ pub fn encode_response(
     }
     if close && !status.is_informational() {
         encode_field(&CONNECTION, b"close", out);
-    } else if persistence == Persistence::KeepAliveSaid && !headers.contains_key(CONNECTION) {
-        encode_field(&CONNECTION, b"keep-alive", out);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -190,21 +188,30 @@ mod tests {
             "HTTP/1.1 599 \r\nconnection: close\r\n\r\n"
         );
         assert_eq!(
-            of(101, Framing::None, Persistence::KeepAliveSaid),
+            of(101, Framing::None, Persistence::KeepAlive),
             "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\r\n"
         );
         headers.clear();
+        let hints = |out: &mut Vec<u8>| {
+            encode_response(StatusCode::EARLY_HINTS, &headers, Framing::None, Persistence::Close, out);
+        };
+        assert_eq!(text(hints), "HTTP/1.1 103 Early Hints\r\n\r\n", "the answer proper says it");
         let status = StatusCode::NO_CONTENT;
-        let said =
-            text(|out| encode_response(status, &headers, Framing::None, Persistence::KeepAliveSaid, out));
-        assert_eq!(said, "HTTP/1.1 204 No Content\r\nconnection: keep-alive\r\n\r\n");
+        let said = text(|out| encode_response(status, &headers, Framing::None, Persistence::KeepAlive, out));
+        assert_eq!(said, "HTTP/1.1 204 No Content\r\n\r\n");
     }
 
     #[test]
     fn what_is_no_response() {
-        for line in
-            ["HTTP/1.1", "HTTP/1.1 20 OK", "HTTP/1.1 2000 OK", "HTTP/1.1 abc", "ICY 200 OK", "HTTP/2.0 200"]
-        {
+        for line in [
+            "HTTP/1.1",
+            "HTTP/1.1 20 OK",
+            "HTTP/1.1 2000 OK",
+            "HTTP/1.1 abc",
+            "ICY 200 OK",
+            "HTTP/2.0 200",
+            "HTTP/1.1 200 O\rK",
+        ] {
             let bytes = format!("{line}\r\n\r\n");
             assert!(parse_response(&Method::GET, bytes.as_bytes()).is_err(), "{line}");
         }
