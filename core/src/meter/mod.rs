@@ -48,9 +48,13 @@ impl Meter {
         self.limits.push(limit);
     }
 
-    /// Adds counters that are told of every byte.
-    pub fn tap(&mut self, tap: Arc<Tap>) {
-        self.taps.push(tap);
+    /// Adds counters that are told of every byte, once however often they are added. Whether they are new.
+    pub fn tap(&mut self, tap: Arc<Tap>) -> bool {
+        let new = !self.taps.iter().any(|known| Arc::ptr_eq(known, &tap));
+        if new {
+            self.taps.push(tap);
+        }
+        new
     }
 
     /// Says on whose behalf the session waits where a limit is shared.
