@@ -1,0 +1,234 @@
+//! Connections to the database file; the only module that knows which database it is.
+//!
+//! Invariant: a connection is used only while the file it opened still lies at the store's path. A file that was
+//! moved away is left complete (its write-ahead log goes into it, never into the one that took its place).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr};
+
+use crate::error::StoreError;
+use crate::place::Place;
+
+/// A connection, a row and a transaction's owner, by one name for all modules.
+pub(crate) type Conn = sqlx::SqliteConnection;
+/// One row of an answer.
+pub(crate) type Row = sqlx::sqlite::SqliteRow;
+
+/// One line for each migration, in order; a released one is never edited.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "accounts", include_str!("../migrations/sqlite/0001_accounts.sql"))];
+
+/// What tells a file from another that took its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId(u64, u64);
+
+/// A connection and the file it reads.
+pub(crate) struct Link {
+    /// The open connection.
+    pub(crate) conn: Conn,
+    /// The file it was opened on.
+    pub(crate) file: FileId,
+    log: PathBuf,
+    log_file: Option<FileId>,
+}
+
+/// How connections are made.
+#[derive(Debug, Clone)]
+pub(crate) struct Db {
+    place: Place,
+    patience: Duration,
+}
+
+impl Db {
+    /// Connections that wait for a lock at most `patience`.
+    pub(crate) fn new(place: Place, patience: Duration) -> Self {
+        Self { place, patience }
+    }
+
+    /// The same file, with another patience.
+    pub(crate) fn with_patience(&self, patience: Duration) -> Self {
+        Self { patience, ..self.clone() }
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// Creates the file if there is none, readable by its owner alone: it holds password hashes.
+    pub(crate) fn create(&self) -> Result<(), StoreError> {
+        let unreachable = |error: std::io::Error| StoreError::Unreachable {
+            path: self.path().to_path_buf(),
+            why: error.to_string(),
+        };
+        if let Some(folder) = self.path().parent() {
+            let mut builder = fs::DirBuilder::new();
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.recursive(true).create(folder).map_err(unreachable)?;
+        }
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(self.path()) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            other => other.map(drop).map_err(unreachable),
+        }
+    }
+
+    /// Connects and brings the schema up to date. An empty file becomes a store only if `may_found`.
+    pub(crate) async fn connect(&self, may_found: bool) -> Result<Link, StoreError> {
+        let file = self.file_id().await?;
+        let options = SqliteConnectOptions::new()
+            .filename(self.path())
+            .create_if_missing(false)
+            .foreign_keys(true)
+            .busy_timeout(self.patience)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .disable_statement_logging();
+        let conn = options.connect().await.map_err(|error| self.sort(error))?;
+        let mut link = Link { conn, file, log: self.beside("-wal"), log_file: None };
+        let migrated = self.migrate(&mut link.conn, may_found).await;
+        if let Err(error) = migrated {
+            link.close().await;
+            return Err(error);
+        }
+        if self.file_id().await? != link.file {
+            link.abandon().await;
+            return Err(StoreError::Replaced(self.path().to_path_buf()));
+        }
+        link.log_file = tokio::fs::metadata(&link.log).await.ok().map(|meta| FileId::of(&meta));
+        Ok(link)
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path().as_os_str().to_owned();
+        name.push(suffix);
+        name.into()
+    }
+
+    /// Which file lies at the path now.
+    pub(crate) async fn file_id(&self) -> Result<FileId, StoreError> {
+        let meta = match tokio::fs::metadata(self.path()).await {
+            Ok(meta) if meta.is_file() => meta,
+            Ok(_) => {
+                let (path, why) = (self.path().to_path_buf(), "it is not a regular file".to_owned());
+                return Err(StoreError::Unreachable { path, why });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Missing(self.path().to_path_buf()));
+            }
+            Err(error) => {
+                let (path, why) = (self.path().to_path_buf(), error.to_string());
+                return Err(StoreError::Unreachable { path, why });
+            }
+        };
+        Ok(FileId::of(&meta))
+    }
+
+    /// Sorts an error of this file.
+    pub(crate) fn sort(&self, error: sqlx::Error) -> StoreError {
+        StoreError::at(self.path(), error)
+    }
+
+    async fn migrate(&self, conn: &mut Conn, may_found: bool) -> Result<(), StoreError> {
+        let counts =
+            "SELECT count(*), count(CASE WHEN name = '_sqlx_migrations' THEN 1 END) FROM sqlite_master";
+        let (tables, ours): (i64, i64) =
+            sqlx::query_as(counts).fetch_one(&mut *conn).await.map_err(|error| self.sort(error))?;
+        if ours == 0 && (tables > 0 || !may_found) {
+            return Err(StoreError::NotAStore(self.path().to_path_buf()));
+        }
+        let migrator = migrator();
+        if ours > 0 && self.is_current(conn, &migrator).await? {
+            return Ok(());
+        }
+        // Two processes may found the same store at the same moment: the one that comes second looks again.
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match migrator.run_direct(None, &mut *conn, false).await {
+                Ok(()) => return Ok(()),
+                Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < 5 => {
+                    tokio::time::sleep(Duration::from_millis(20 * tries)).await;
+                }
+                Err(error) => return Err(self.sort_migration(error)),
+            }
+        }
+    }
+
+    /// Whether nothing is to be done: answered by reading alone, for a store that may be locked for writing.
+    async fn is_current(&self, conn: &mut Conn, migrator: &Migrator) -> Result<bool, StoreError> {
+        let applied = conn
+            .list_applied_migrations(&migrator.table_name)
+            .await
+            .map_err(|error| self.sort_migration(error))?;
+        Ok(applied.len() == migrator.iter().count()
+            && applied
+                .iter()
+                .zip(migrator.iter())
+                .all(|(has, knows)| has.version == knows.version && has.checksum == knows.checksum))
+    }
+
+    fn sort_migration(&self, error: MigrateError) -> StoreError {
+        let path = self.path().to_path_buf();
+        match error {
+            MigrateError::VersionMissing(version) => StoreError::Newer { path, version },
+            MigrateError::VersionMismatch(version) | MigrateError::Dirty(version) => {
+                StoreError::Altered { path, version }
+            }
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => self.sort(error),
+            other => StoreError::Sql(sqlx::Error::Migrate(Box::new(other))),
+        }
+    }
+}
+
+impl Link {
+    /// Closes the connection; what it had to say is said.
+    pub(crate) async fn close(self) {
+        let _ = self.conn.close().await;
+    }
+
+    /// Leaves a file that no longer lies at the path. Its write-ahead log still does, at `PATH-wal`, where the file
+    /// that took its place would read it as its own: so it is carried into the old file and emptied first.
+    pub(crate) async fn abandon(mut self) {
+        let emptied: Result<(i64, i64, i64), _> =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut self.conn).await;
+        if !matches!(emptied, Ok((0, _, _))) {
+            let lies_there = tokio::fs::metadata(&self.log).await.ok().map(|meta| FileId::of(&meta));
+            if lies_there.is_some() && lies_there == self.log_file {
+                let _ = tokio::fs::rename(&self.log, self.log.with_extension("stale-wal")).await;
+            }
+        }
+        self.close().await;
+    }
+}
+
+impl FileId {
+    #[cfg(unix)]
+    fn of(meta: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self(meta.dev(), meta.ino())
+    }
+
+    /// An open database cannot be replaced here; the moment of creation is enough.
+    #[cfg(not(unix))]
+    fn of(meta: &fs::Metadata) -> Self {
+        let created = meta.created().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        created.map_or(Self(0, 0), |since| Self(since.as_secs(), u64::from(since.subsec_nanos())))
+    }
+}
+
+fn migrator() -> Migrator {
+    let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}
