@@ -103,8 +103,7 @@ pub struct Account {
     row: Option<i64>,
     name: Box<str>,
     state: AtomicU8,
-    up: AtomicU64,
-    down: AtomicU64,
+    rates: Arc<Rates>,
     weight: AtomicU32,
     password: ArcSwapOption<Password>,
     /// Bytes since this process started.
@@ -112,7 +111,30 @@ pub struct Account {
     /// Sessions opened since this process started.
     pub sessions: AtomicU64,
     limit: OnceLock<Arc<dyn Limit>>,
+}
+
+/// An account's live rates, apart from it, so that its limit can follow them without holding the account.
+#[derive(Debug)]
+pub struct Rates {
+    up: AtomicU64,
+    down: AtomicU64,
     defaults: Arc<Defaults>,
+}
+
+impl Rates {
+    /// The rate that binds, in bytes per second; none is unlimited.
+    pub fn effective(&self, direction: Direction) -> Option<u64> {
+        let own = self.own(direction);
+        let rate = if own == 0 { self.defaults.get(direction) } else { own };
+        (rate != u64::MAX).then_some(rate)
+    }
+
+    fn own(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::Up => self.up.load(Relaxed),
+            Direction::Down => self.down.load(Relaxed),
+        }
+    }
 }
 
 /// The rates of accounts that state none; changed in place by `ratelimit`.
@@ -156,14 +178,16 @@ impl Account {
             row: spec.row,
             name: spec.name.as_str().into(),
             state: AtomicU8::new(ENABLED),
-            up: AtomicU64::new(0),
-            down: AtomicU64::new(0),
+            rates: Arc::new(Rates {
+                up: AtomicU64::new(0),
+                down: AtomicU64::new(0),
+                defaults: defaults.clone(),
+            }),
             weight: AtomicU32::new(1),
             password: ArcSwapOption::empty(),
             usage: Arc::default(),
             sessions: AtomicU64::new(0),
             limit: OnceLock::new(),
-            defaults: defaults.clone(),
         };
         account.follow(spec);
         Arc::new(account)
@@ -171,8 +195,8 @@ impl Account {
 
     /// Changes everything in place that may change.
     fn follow(&self, spec: &AccountSpec) {
-        self.up.store(spec.up.encode(), Relaxed);
-        self.down.store(spec.down.encode(), Relaxed);
+        self.rates.up.store(spec.up.encode(), Relaxed);
+        self.rates.down.store(spec.down.encode(), Relaxed);
         self.weight.store(spec.weight.max(1), Relaxed);
         self.state.store(if spec.enabled { ENABLED } else { DISABLED }, Relaxed);
         if self.password.load().as_deref() != spec.password.as_ref() {
@@ -197,20 +221,17 @@ impl Account {
 
     /// The rate it states for that direction.
     pub fn rate(&self, direction: Direction) -> AccountRate {
-        AccountRate::decode(match direction {
-            Direction::Up => self.up.load(Relaxed),
-            Direction::Down => self.down.load(Relaxed),
-        })
+        AccountRate::decode(self.rates.own(direction))
     }
 
     /// The rate it is held to, in bytes per second; none is unlimited.
     pub fn effective_rate(&self, direction: Direction) -> Option<u64> {
-        let own = match direction {
-            Direction::Up => self.up.load(Relaxed),
-            Direction::Down => self.down.load(Relaxed),
-        };
-        let rate = if own == 0 { self.defaults.get(direction) } else { own };
-        (rate != u64::MAX).then_some(rate)
+        self.rates.effective(direction)
+    }
+
+    /// Its live rates.
+    pub fn rates(&self) -> &Arc<Rates> {
+        &self.rates
     }
 
     /// Its share where accounts share a cap.
