@@ -48,6 +48,8 @@ pub enum Refusal {
     Draining,
     /// The tunnel to the remote is not up.
     TunnelDown,
+    /// The remote does not take the local role's own login.
+    TunnelLogin,
     /// A fault of our own.
     Internal,
 }
@@ -74,6 +76,7 @@ const LABELS: &[(Refusal, &str, &str)] = &[
     (Refusal::Loop, "loop", "the target is this proxy itself"),
     (Refusal::Draining, "draining", "the proxy is shutting down"),
     (Refusal::TunnelDown, "tunnel_down", "the tunnel to the remote is down"),
+    (Refusal::TunnelLogin, "tunnel_login", "the remote does not accept this proxy's own login"),
     (Refusal::Internal, "internal", "a fault inside the proxy"),
 ];
 

@@ -17,7 +17,7 @@ pub fn status(refusal: Refusal) -> StatusCode {
         Refusal::Denied | Refusal::DeniedAddress => StatusCode::FORBIDDEN,
         Refusal::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
         Refusal::DnsFailed | Refusal::UnreachableNet | Refusal::UnreachableHost => StatusCode::BAD_GATEWAY,
-        Refusal::Refused | Refusal::Loop => StatusCode::BAD_GATEWAY,
+        Refusal::Refused | Refusal::Loop | Refusal::TunnelLogin => StatusCode::BAD_GATEWAY,
         Refusal::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Refusal::UnsupportedCommand => StatusCode::NOT_IMPLEMENTED,
         Refusal::UnsupportedAddress | Refusal::Malformed => StatusCode::BAD_REQUEST,
