@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
-use sqlx::{ConnectOptions, Connection, Row as _};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use swiftproxy_core::secret::Secret;
 
 use crate::error::StoreError;
@@ -55,17 +55,12 @@ pub async fn read_classic(path: &Path) -> Result<ClassicFile, StoreError> {
         .disable_statement_logging();
     let sort = |error| StoreError::at(&absolute, error);
     let mut conn = options.connect().await.map_err(sort)?;
-    let columns = "SELECT count(*) FROM pragma_table_info('user') WHERE lower(name) IN ('name', 'password')";
-    let found: Result<i64, _> = sqlx::query_scalar(columns).fetch_one(&mut conn).await;
-    let rows = match found {
-        Ok(2) => sqlx::query("SELECT * FROM user").fetch_all(&mut conn).await.map_err(sort),
-        Ok(_) => Err(StoreError::NotClassic(absolute.clone())),
-        Err(error) => Err(sort(error)),
-    };
+    let rows = fetch(&mut conn).await;
     let _ = conn.close().await;
+    let rows = rows.map_err(sort)?.ok_or_else(|| StoreError::NotClassic(absolute.clone()))?;
     let mut file = ClassicFile::default();
     let mut names = HashSet::new();
-    for (at, row) in rows?.iter().enumerate() {
+    for (at, row) in rows.iter().enumerate() {
         match read_row(row) {
             Ok(user) if names.contains(&user.name) => {
                 file.skipped.push((user.name, "it is there more than once; its first row was taken".into()));
@@ -80,6 +75,21 @@ pub async fn read_classic(path: &Path) -> Result<ClassicFile, StoreError> {
     Ok(file)
 }
 
+/// The rows; none without such a table.
+async fn fetch(conn: &mut SqliteConnection) -> Result<Option<Vec<SqliteRow>>, sqlx::Error> {
+    let sql = "SELECT lower(name) FROM pragma_table_info('user')";
+    let columns: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *conn).await?;
+    let has = |name: &str| columns.iter().any(|column| column == name);
+    if !has("name") || !has("password") {
+        return Ok(None);
+    }
+    let sql = match has("datarate") {
+        true => "SELECT name AS name, password AS password, dataRate AS rate FROM user",
+        false => "SELECT name AS name, password AS password, NULL AS rate FROM user",
+    };
+    sqlx::query(sql).fetch_all(conn).await.map(Some)
+}
+
 fn read_row(row: &SqliteRow) -> Result<ClassicUser, (Option<String>, String)> {
     let name =
         get::<String>(row, "name").map_err(|()| (None, format!("its name is {}", shown(row, "name"))))?;
@@ -91,19 +101,16 @@ fn read_row(row: &SqliteRow) -> Result<ClassicUser, (Option<String>, String)> {
     if password.is_empty() {
         return Err(no("its password is empty".into()));
     }
-    let rate = read_rate(row).ok_or_else(|| no(format!("its dataRate is {}", shown(row, "dataRate"))))?;
+    let rate = read_rate(row).ok_or_else(|| no(format!("its dataRate is {}", shown(row, "rate"))))?;
     Ok(ClassicUser { name, password: Secret::new(password), rate })
 }
 
 /// None: no rate at all; Some(None): the default.
 fn read_rate(row: &SqliteRow) -> Option<Option<u64>> {
-    if row.try_get_raw("dataRate").is_err() {
-        return Some(None);
-    }
-    match get_opt::<i64>(row, "dataRate") {
+    match get_opt::<i64>(row, "rate") {
         Ok(rate) => u64::try_from(rate.unwrap_or(0)).ok().map(|rate| (rate > 0).then_some(rate)),
         // A fraction of a byte is none.
-        Err(()) => match get::<f64>(row, "dataRate") {
+        Err(()) => match get::<f64>(row, "rate") {
             Ok(rate) if rate >= 1.0 && rate < i64::MAX as f64 => Some(Some(rate as u64)),
             _ => None,
         },

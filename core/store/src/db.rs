@@ -14,7 +14,9 @@ use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 use crate::error::StoreError;
 use crate::place::Place;
 
-/// A connection, a row and a transaction's owner, by one name for all modules.
+/// The database, by one name for all modules.
+pub(crate) type Database = sqlx::Sqlite;
+/// A connection to it.
 pub(crate) type Conn = sqlx::SqliteConnection;
 /// One row of an answer.
 pub(crate) type Row = sqlx::sqlite::SqliteRow;
@@ -94,7 +96,7 @@ impl Db {
             .synchronous(SqliteSynchronous::Normal)
             .disable_statement_logging();
         let conn = options.connect().await.map_err(|error| self.sort(error))?;
-        let mut link = Link { conn, file, log: self.beside("-wal"), log_file: None };
+        let mut link = Link { conn, file, log: self.log().await, log_file: None };
         let migrated = self.migrate(&mut link.conn, may_found).await;
         if let Err(error) = migrated {
             link.close().await;
@@ -108,9 +110,11 @@ impl Db {
         Ok(link)
     }
 
-    fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = self.path().as_os_str().to_owned();
-        name.push(suffix);
+    /// The write-ahead log, which lies beside what a symlink points to.
+    async fn log(&self) -> PathBuf {
+        let real = tokio::fs::canonicalize(self.path()).await;
+        let mut name = real.unwrap_or_else(|_| self.path().to_path_buf()).into_os_string();
+        name.push("-wal");
         name.into()
     }
 

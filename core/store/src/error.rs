@@ -85,8 +85,11 @@ pub enum StoreError {
         /// SQLite's reason.
         why: String,
     },
+    /// The disk does not answer.
+    #[error("{} does not answer; check its disk", .0.display())]
+    Stuck(PathBuf),
     /// There is another file in its place.
-    #[error("{} was replaced by another file", .0.display())]
+    #[error("{} was being replaced by another file; try again", .0.display())]
     Replaced(PathBuf),
     /// The name is taken.
     #[error("there is a user {0:?} already; names are case-sensitive and unique")]

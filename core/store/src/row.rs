@@ -8,7 +8,7 @@ use std::fmt::Display;
 use sqlx::{Decode, Row as _, Type, ValueRef};
 use swiftproxy_core::account::{AccountRate, AccountSpec, Password};
 
-use crate::db::Row;
+use crate::db::{Database, Row};
 use crate::name;
 
 /// The columns that [`UserRow::read`] wants, of a table or alias named `u`.
@@ -169,7 +169,7 @@ pub(crate) const MAX_WEIGHT: u32 = 1_000_000;
 /// A column's value, if it is of that type and not NULL (which SQLite would read as a zero).
 pub(crate) fn get<'r, T>(row: &'r Row, column: &str) -> Result<T, ()>
 where
-    T: Decode<'r, sqlx::Sqlite> + Type<sqlx::Sqlite>,
+    T: Decode<'r, Database> + Type<Database>,
 {
     get_opt(row, column)?.ok_or(())
 }
@@ -177,7 +177,7 @@ where
 /// A column's value, if it is of that type.
 pub(crate) fn get_opt<'r, T>(row: &'r Row, column: &str) -> Result<Option<T>, ()>
 where
-    T: Decode<'r, sqlx::Sqlite> + Type<sqlx::Sqlite>,
+    T: Decode<'r, Database> + Type<Database>,
 {
     row.try_get(column).map_err(drop)
 }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::AssertSqlSafe;
 use swiftproxy_core::account::AccountRate;
 
 use crate::Store;
@@ -142,7 +142,6 @@ impl Store {
         check_weight(new.weight)?;
         let mut link = self.link().await?;
         let added = async {
-            let mut tx = link.conn.begin().await?;
             sqlx::query(
                 "INSERT INTO users (name, password_hash, enabled, rate_up, rate_down, weight) VALUES ($1, $2, $3, $4, $5, $6)",
             )
@@ -152,9 +151,8 @@ impl Store {
             .bind(rate_value(new.up))
             .bind(rate_value(new.down))
             .bind(i64::from(new.weight))
-            .execute(&mut *tx)
+            .execute(&mut link.conn)
             .await?;
-            tx.commit().await?;
             fetch(&mut link, &new.name).await
         }
         .await;

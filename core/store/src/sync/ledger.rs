@@ -170,3 +170,7 @@ fn counts_of(account: &Account) -> Counts {
 fn nobody_else_holds(account: &mut Arc<Account>) -> bool {
     Arc::get_mut(account).is_some_and(|account| Arc::get_mut(&mut account.usage).is_some())
 }
+
+#[cfg(test)]
+#[path = "tests/ledger.rs"]
+mod tests;

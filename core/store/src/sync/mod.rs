@@ -17,7 +17,7 @@ use swiftproxy_core::account::Account;
 use swiftproxy_core::cancel::Reason;
 use swiftproxy_core::node::Node;
 use swiftproxy_core::status::StoreHealth;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::db::{Db, FileId, Link};
@@ -33,6 +33,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long the first read and the last write go on trying.
 const TRIES: Duration = Duration::from_secs(5);
+/// How long a look may take before the connection is given up: a disk may never answer.
+const STUCK: Duration = Duration::from_secs(10);
 /// At most so many looks are left out after a failure.
 const MOST_SKIPPED: u32 = 4;
 
@@ -105,7 +107,7 @@ impl StoreSync {
         if !self.reading.is_due() {
             return;
         }
-        if let Err(error) = self.read().await {
+        if let Err(error) = self.unless_stuck(Self::read).await {
             self.reading.failed();
             return self.is_down(error, now);
         }
@@ -113,7 +115,7 @@ impl StoreSync {
         if !self.writing.is_due() {
             return;
         }
-        match self.write().await {
+        match self.unless_stuck(Self::write).await {
             Ok(()) => {
                 self.writing = Backoff::default();
                 self.is_up();
@@ -131,8 +133,8 @@ impl StoreSync {
     /// The store cannot be written; calling again writes it all.
     pub async fn flush(&mut self, now: SystemTime) -> Result<(), StoreError> {
         self.ledger.observe(hour_of(now));
-        self.read().await?;
-        self.write().await
+        self.unless_stuck(Self::read).await?;
+        self.unless_stuck(Self::write).await
     }
 
     /// Looks every second until `shutdown` is ready, then writes what is left. Sessions must have ended by then.
@@ -158,6 +160,20 @@ impl StoreSync {
         }
         if let Some(link) = self.link.take() {
             link.close().await;
+        }
+    }
+
+    /// Half a look, within bounds. A connection that is given up is dropped as it is: what it was doing rolls back.
+    async fn unless_stuck(
+        &mut self,
+        half: impl AsyncFnOnce(&mut Self) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        match timeout(STUCK, half(self)).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.link = None;
+                Err(StoreError::Stuck(self.db.path().to_path_buf()))
+            }
         }
     }
 
