@@ -2,9 +2,11 @@
 
 pub mod basic;
 pub mod classic;
+pub mod h2;
 pub mod http1;
 pub mod parse;
 pub mod proxy_status;
 pub mod refusal;
 pub mod socks4;
 pub mod socks5;
+pub mod tls;
