@@ -1,11 +1,13 @@
 //! What a session asks before bytes move and tells after they moved.
 //!
-//! Invariants (DESIGN §5): charged ≥ counted at every moment; a grant not spent goes back, whatever the await it
-//! is dropped at; nothing is taken from one limit while another refuses.
+//! Invariants: charged ≥ counted at every moment; a grant not spent goes back, whatever the await it is dropped
+//! at; nothing stays taken from one limit while another refuses.
 
 mod line;
 mod reserve;
 mod tap;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -15,19 +17,44 @@ pub use line::{Line, Party, Place};
 pub use reserve::Wait;
 pub use tap::{Direction, Tap};
 
+/// How many flows a limit binds; narrow before wide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// One account's.
+    Account,
+    /// A listener's.
+    Listener,
+    /// The whole node's.
+    Node,
+}
+
 /// A rate that flows are held to. Pure: it reads no clock and awaits nothing.
 pub trait Limit: Send + Sync {
-    /// Takes at most `want` bytes at `now`, or says when it is worth asking again.
-    ///
-    /// # Errors
-    /// The moment at which some bytes will be there; nothing was taken then.
-    fn take(&self, now: Instant, direction: Direction, want: usize) -> Result<usize, Instant>;
-
-    /// Takes `n` bytes back that were taken and not used.
-    fn give_back(&self, direction: Direction, n: usize);
+    /// Whose flows it binds.
+    fn reach(&self) -> Reach;
 
     /// The line to wait in, or none while there is no limit that way.
     fn line(&self, direction: Direction) -> Option<&Arc<Line>>;
+
+    /// Takes at most `want` bytes at `now` while there is plenty, so that nobody has to wait; none where flows
+    /// should go by turn.
+    fn take_freely(&self, now: Instant, direction: Direction, want: usize) -> Option<usize>;
+
+    /// Takes at most `want` bytes at `now`, and no less than a quantum or all of `want`; or says when it is worth
+    /// asking again.
+    ///
+    /// # Errors
+    /// The moment at which that much will be there; nothing was taken then.
+    fn take(&self, now: Instant, direction: Direction, want: usize) -> Result<usize, Instant>;
+
+    /// What [`take`](Self::take) would say, taking nothing.
+    ///
+    /// # Errors
+    /// The same.
+    fn check(&self, now: Instant, direction: Direction, want: usize) -> Result<(), Instant>;
+
+    /// Takes `n` bytes back that were taken and not used.
+    fn give_back(&self, direction: Direction, n: usize);
 
     /// How many bytes a flow takes at a time while others wait.
     fn quantum(&self, direction: Direction) -> usize;
@@ -43,9 +70,14 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Adds a limit; narrow ones (the account's) before wide ones (the node's).
+    /// Adds a limit, once however often it is added.
     pub fn limit(&mut self, limit: Arc<dyn Limit>) {
-        self.limits.push(limit);
+        // One order for all sessions, narrow ones first: flows wait for turns in this order, so that no two of
+        // them can wait for each other, and none waits for its own account while it holds up others.
+        let place = |limit: &Arc<dyn Limit>| (limit.reach(), Arc::as_ptr(limit).cast::<()>());
+        if let Err(at) = self.limits.binary_search_by_key(&place(&limit), place) {
+            self.limits.insert(at, limit);
+        }
     }
 
     /// Adds counters that are told of every byte, once however often they are added. Whether they are new.
@@ -74,10 +106,11 @@ impl Meter {
         }
     }
 
-    fn give_back(&self, direction: Direction, n: usize) {
-        if n > 0 {
-            for limit in &self.limits {
-                limit.give_back(direction, n);
+    fn give_back(&self, direction: Direction, n: usize, by_turn: bool) {
+        for limit in &self.limits {
+            limit.give_back(direction, n);
+            if by_turn && let Some(line) = limit.line(direction) {
+                line.refund(self.party, n as u64);
             }
         }
     }
@@ -89,6 +122,8 @@ pub struct Grant<'a> {
     meter: &'a Meter,
     direction: Direction,
     left: usize,
+    limited: bool,
+    by_turn: bool,
 }
 
 impl Grant<'_> {
@@ -107,6 +142,8 @@ impl Grant<'_> {
 
 impl Drop for Grant<'_> {
     fn drop(&mut self) {
-        self.meter.give_back(self.direction, self.left);
+        if self.limited && self.left > 0 {
+            self.meter.give_back(self.direction, self.left, self.by_turn);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! How a flow comes by a grant: at once while no limit is dry, by a place in line otherwise.
+//! How a flow comes by a grant: at once while no limit is low, by a place in line otherwise.
 //!
 //! Invariant: a flow waits limit by limit, in their order, and takes from all of them in one go; so one that waits
 //! for its own account never holds up a line that others share.
@@ -13,12 +13,29 @@ use super::{Direction, Grant, Meter, Place};
 
 /// The longest sleep at a stretch: a rate that was changed meanwhile binds this soon.
 const STRETCH: Duration = Duration::from_millis(50);
+/// The shortest: tokio's timers count in these.
+const TICK: Duration = Duration::from_millis(1);
 
 /// What one direction of a flow keeps while it waits: nothing until it first has to.
 #[derive(Default)]
 pub struct Wait(Option<Box<Waiting>>);
 
+impl Wait {
+    /// Leaves the lines. A flow that turns to something else before it got its grant calls this, or those behind
+    /// it would wait for it.
+    pub fn give_up(&mut self) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.leave(0);
+        }
+    }
+
+    fn is_in_line(&self) -> bool {
+        self.0.as_ref().is_some_and(|waiting| waiting.places.iter().any(Option::is_some))
+    }
+}
+
 struct Waiting {
+    /// One for each of the meter's limits.
     places: Vec<Option<Place>>,
     sleep: Pin<Box<Sleep>>,
     asleep: bool,
@@ -39,45 +56,62 @@ impl Meter {
         want: usize,
         wait: &mut Wait,
     ) -> Poll<Grant<'a>> {
-        let grant = |left| Grant { meter: self, direction, left };
+        let grant = |left, limited, by_turn| Grant { meter: self, direction, left, limited, by_turn };
         if self.limits.iter().all(|limit| limit.line(direction).is_none()) {
-            if let Some(waiting) = &mut wait.0 {
-                waiting.leave(self, direction, 0);
-            }
-            return Poll::Ready(grant(want));
+            wait.give_up();
+            return Poll::Ready(grant(want, false, false));
         }
-        let waits = wait.0.as_ref().is_some_and(|waiting| waiting.places.iter().any(Option::is_some));
-        if !waits && let Ok(n) = self.take_all(Instant::now(), direction, want, true) {
-            return Poll::Ready(grant(n));
+        let now = Instant::now();
+        if !wait.is_in_line()
+            && let Some(n) = self.take_freely(now, direction, want)
+        {
+            return Poll::Ready(grant(n, true, false));
         }
         let waiting = wait.0.get_or_insert_with(|| Waiting::new(self.limits.len()));
-        let n = ready!(waiting.poll(self, cx, direction, want));
-        waiting.leave(self, direction, n);
-        Poll::Ready(grant(n))
+        let n = ready!(waiting.poll(self, cx, now, direction, want));
+        waiting.leave(n);
+        Poll::Ready(grant(n, true, true))
+    }
+
+    /// Takes the least that every limit has to spare; nothing at all where one is low or waited for.
+    fn take_freely(&self, now: Instant, direction: Direction, want: usize) -> Option<usize> {
+        let take = |at: usize, least: usize| match self.limits[at].line(direction) {
+            None => Some(least),
+            Some(line) if line.is_busy() => None,
+            Some(_) => self.limits[at].take_freely(now, direction, least),
+        };
+        self.take_least(direction, want, |at, least| take(at, least).ok_or(())).ok()
     }
 
     /// Takes the least that every limit grants; nothing at all when one refuses.
-    fn take_all(
+    fn take_by_turn(
         &self,
         now: Instant,
         direction: Direction,
         want: usize,
-        newcomer: bool,
     ) -> Result<usize, (usize, Instant)> {
+        self.take_least(direction, want, |at, least| match self.limits[at].line(direction) {
+            None => Ok(least),
+            Some(_) => self.limits[at].take(now, direction, least).map_err(|when| (at, when)),
+        })
+    }
+
+    fn take_least<E>(
+        &self,
+        direction: Direction,
+        want: usize,
+        take: impl Fn(usize, usize) -> Result<usize, E>,
+    ) -> Result<usize, E> {
         let mut least = want;
-        for (at, limit) in self.limits.iter().enumerate() {
-            let Some(line) = limit.line(direction) else { continue };
-            let taken = if newcomer && line.is_busy() { Err(now) } else { limit.take(now, direction, least) };
-            let back = match taken {
-                Ok(n) => least - n,
-                Err(_) => least,
-            };
+        for at in 0..self.limits.len() {
+            let taken = take(at, least);
+            let back = least - *taken.as_ref().unwrap_or(&0);
             if back > 0 {
                 for earlier in &self.limits[..at] {
                     earlier.give_back(direction, back);
                 }
             }
-            least = taken.map_err(|when| (at, when))?;
+            least = taken?;
         }
         Ok(least)
     }
@@ -96,6 +130,7 @@ impl Waiting {
         &mut self,
         meter: &Meter,
         cx: &mut Context<'_>,
+        mut now: Instant,
         direction: Direction,
         want: usize,
     ) -> Poll<usize> {
@@ -103,49 +138,64 @@ impl Waiting {
             if self.asleep {
                 ready!(self.sleep.as_mut().poll(cx));
                 self.asleep = false;
+                now = Instant::now();
             }
-            let now = Instant::now();
-            let mut share = want;
-            for (at, limit) in meter.limits.iter().enumerate() {
-                let Some(line) = limit.line(direction) else {
-                    self.places[at] = None;
-                    continue;
-                };
-                share = share.min(limit.quantum(direction).max(1));
-                ready!(self.places[at].get_or_insert_with(|| line.enter(meter.party)).poll_turn(cx));
-                // Dry: wait here, before the lines behind it.
-                match limit.take(now, direction, share) {
-                    Ok(n) => limit.give_back(direction, n),
-                    Err(when) => {
-                        self.rest(at, now, when);
-                        break;
-                    }
-                }
-            }
-            if self.asleep {
-                continue;
-            }
-            match meter.take_all(now, direction, share, false) {
+            let taken = match ready!(self.poll_turns(meter, cx, now, direction, want)) {
+                Ok(share) => meter.take_by_turn(now, direction, share),
+                Err(dry) => Err(dry),
+            };
+            match taken {
                 Ok(n) => return Poll::Ready(n),
                 Err((at, when)) => self.rest(at, now, when),
             }
         }
     }
 
+    /// Ready with the flow's share when it has every limit's turn, or with the first of them that is dry and the
+    /// moment when it is not.
+    fn poll_turns(
+        &mut self,
+        meter: &Meter,
+        cx: &mut Context<'_>,
+        now: Instant,
+        direction: Direction,
+        want: usize,
+    ) -> Poll<Result<usize, (usize, Instant)>> {
+        let mut share = want;
+        let weight = meter.party.weight.max(1) as usize;
+        let last = meter.limits.len().saturating_sub(1);
+        for (at, (limit, place)) in meter.limits.iter().zip(&mut self.places).enumerate() {
+            let Some(line) = limit.line(direction) else {
+                *place = None;
+                continue;
+            };
+            let quantum = limit.quantum(direction).max(1);
+            share = share.min(quantum.saturating_mul(weight));
+            ready!(place.get_or_insert_with(|| line.enter(meter.party, quantum)).poll_turn(cx));
+            // Dry: wait here, not in the lines behind it. The last one is asked when the bytes are taken.
+            if at < last
+                && let Err(when) = limit.check(now, direction, share)
+            {
+                return Poll::Ready(Err((at, when)));
+            }
+        }
+        Poll::Ready(Ok(share))
+    }
+
     /// Sleeps until `when`, without the turns of the limits behind `at`.
     fn rest(&mut self, at: usize, now: Instant, when: Instant) {
-        for place in &mut self.places[at + 1..] {
+        for place in self.places.iter_mut().skip(at + 1) {
             *place = None;
         }
-        self.sleep.as_mut().reset(when.clamp(now + Duration::from_millis(1), now + STRETCH));
+        self.sleep.as_mut().reset(when.clamp(now + TICK, now + STRETCH));
         self.asleep = true;
     }
 
-    fn leave(&mut self, meter: &Meter, direction: Direction, took: usize) {
+    fn leave(&mut self, took: usize) {
         self.asleep = false;
-        for (place, limit) in self.places.iter_mut().zip(&meter.limits) {
+        for place in &mut self.places {
             if let Some(place) = place.take() {
-                place.leave(took as u64, limit.quantum(direction) as u64);
+                place.leave(took as u64);
             }
         }
     }
