@@ -139,8 +139,10 @@ mod tests {
 
     #[test]
     fn what_would_take_the_machine_down_is_no_hash() {
-        for params in ["m=4194304,t=1,p=1", "m=262144,t=5,p=1", "m=8192,t=4294967295,p=1", "m=65536,t=1,p=64"] {
-            let phc = format!("$argon2id$v=19${params}$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4");
+        for params in ["m=4194304,t=1,p=1", "m=262144,t=5,p=1", "m=8192,t=4294967295,p=1", "m=65536,t=1,p=64"]
+        {
+            let phc =
+                format!("$argon2id$v=19${params}$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4");
             assert_eq!(check_hash(&phc), Err(HashError::TooCostly), "{params}");
         }
         for phc in ["", "secret", "$2b$12$abc", "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ", "$argon2id$"] {

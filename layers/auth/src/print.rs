@@ -57,7 +57,9 @@ mod tests {
         let key = PrintKey::random().unwrap();
         let print = key.print("alice", &Secret::new("ab"));
         assert!(key.matches(&print, "alice", &Secret::new("ab")));
-        for (name, password) in [("alicea", "b"), ("alice", "aB"), ("alice", ""), ("", "aliceab"), ("bob", "ab")] {
+        for (name, password) in
+            [("alicea", "b"), ("alice", "aB"), ("alice", ""), ("", "aliceab"), ("bob", "ab")]
+        {
             assert!(!key.matches(&print, name, &Secret::new(password)), "{name} {password}");
         }
         assert!(!PrintKey::random().unwrap().matches(&print, "alice", &Secret::new("ab")));
