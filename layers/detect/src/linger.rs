@@ -1,0 +1,33 @@
+//! Closing so that the last words arrive.
+//!
+//! Invariant: it ends within [`PATIENCE`] and [`MOST`] bytes, whatever the client does.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// How long a client that was refused is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many bytes a client that was refused is listened to.
+const MOST: usize = 256 << 10;
+
+/// Ends our half, then reads what the client still sends until it closes too. A socket that is closed with bytes
+/// unread is reset, and a reset can overtake what was written to it last (RFC 9112 §9.6).
+pub(crate) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let listen = async {
+        stream.shutdown().await?;
+        let mut scrap = [0; 1024];
+        let mut left = MOST;
+        while left > 0 {
+            match stream.read(&mut scrap).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // Whether it was heard or not: the stream is closed now.
+    let _ = timeout(PATIENCE, listen).await;
+}
