@@ -35,8 +35,8 @@ pub(crate) struct Link {
     pub(crate) conn: Conn,
     /// The file it was opened on.
     pub(crate) file: FileId,
-    log: PathBuf,
-    log_file: Option<FileId>,
+    /// The write-ahead log and its index, as they were when it was opened.
+    beside: [(PathBuf, Option<FileId>); 2],
 }
 
 /// How connections are made.
@@ -96,7 +96,7 @@ impl Db {
             .synchronous(SqliteSynchronous::Normal)
             .disable_statement_logging();
         let conn = options.connect().await.map_err(|error| self.sort(error))?;
-        let mut link = Link { conn, file, log: self.log().await, log_file: None };
+        let mut link = Link { conn, file, beside: self.beside().await };
         let migrated = self.migrate(&mut link.conn, may_found).await;
         if let Err(error) = migrated {
             link.close().await;
@@ -106,16 +106,16 @@ impl Db {
             link.abandon().await;
             return Err(StoreError::Replaced(self.path().to_path_buf()));
         }
-        link.log_file = tokio::fs::metadata(&link.log).await.ok().map(|meta| FileId::of(&meta));
+        for (path, file) in &mut link.beside {
+            *file = FileId::at(path).await;
+        }
         Ok(link)
     }
 
-    /// The write-ahead log, which lies beside what a symlink points to.
-    async fn log(&self) -> PathBuf {
-        let real = tokio::fs::canonicalize(self.path()).await;
-        let mut name = real.unwrap_or_else(|_| self.path().to_path_buf()).into_os_string();
-        name.push("-wal");
-        name.into()
+    /// The write-ahead log and its index, which lie beside what a symlink points to.
+    async fn beside(&self) -> [(PathBuf, Option<FileId>); 2] {
+        let real = tokio::fs::canonicalize(self.path()).await.unwrap_or_else(|_| self.path().to_path_buf());
+        ["-wal", "-shm"].map(|suffix| (with_suffix(&real, suffix), None))
     }
 
     /// Which file lies at the path now.
@@ -200,22 +200,36 @@ impl Link {
         let _ = self.conn.close().await;
     }
 
-    /// Leaves a file that no longer lies at the path. Its write-ahead log still does, at `PATH-wal`, where the file
-    /// that took its place would read it as its own: so it is carried into the old file and emptied first.
+    /// Leaves a file that no longer lies at the path. Its write-ahead log still does, where the file that took its
+    /// place would read it as its own: so it is carried into the old file first, and goes; or, where somebody still
+    /// reads the old file, is put aside for it.
     pub(crate) async fn abandon(mut self) {
-        let emptied: Result<(i64, i64, i64), _> =
+        let carried: Result<(i64, i64, i64), _> =
             sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut self.conn).await;
-        if !matches!(emptied, Ok((0, _, _))) {
-            let lies_there = tokio::fs::metadata(&self.log).await.ok().map(|meta| FileId::of(&meta));
-            if lies_there.is_some() && lies_there == self.log_file {
-                let _ = tokio::fs::rename(&self.log, self.log.with_extension("stale-wal")).await;
+        for (path, file) in &self.beside {
+            if file.is_none() || FileId::at(path).await != *file {
+                continue;
             }
+            let _ = match carried {
+                Ok((0, _, _)) => tokio::fs::remove_file(path).await,
+                _ => tokio::fs::rename(path, with_suffix(path, ".stale")).await,
+            };
         }
         self.close().await;
     }
 }
 
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 impl FileId {
+    async fn at(path: &Path) -> Option<Self> {
+        tokio::fs::metadata(path).await.ok().map(|meta| Self::of(&meta))
+    }
+
     #[cfg(unix)]
     fn of(meta: &fs::Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;

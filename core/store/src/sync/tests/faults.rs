@@ -190,3 +190,37 @@ async fn a_store_that_cannot_be_written_is_refused_at_start() {
     let error = StoreSync::new(&bed.store, Node::new("n"), "b").load(at(0)).await.unwrap_err();
     assert!(matches!(error, StoreError::Missing(_)), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_put_in_its_place_is_not_spoilt_by_those_who_still_read_the_old_one() {
+    let bed = Bed::with(&["alice"]).await;
+    let mut one = bed.node("one", "b1").await;
+    let mut two = bed.node("two", "b2").await;
+    bed.sql(&format!("VACUUM INTO '{}'", bed.path("backup.db").display())).await;
+    // A reader in the middle of something: the old log cannot be carried over and emptied.
+    let mut reader = bed.raw().await;
+    sqlx::raw_sql("BEGIN; SELECT count(*) FROM users").execute(&mut reader).await.unwrap();
+    for on in [&mut one, &mut two] {
+        on.account("alice").usage.count(Up, 10);
+        on.step(1).await;
+    }
+    bed.sql("UPDATE users SET rate_up = 9").await;
+    std::fs::rename(bed.path("s.db"), bed.path("old.db")).unwrap();
+    std::fs::rename(bed.path("backup.db"), bed.path("s.db")).unwrap();
+    for second in 2..5 {
+        for on in [&mut one, &mut two] {
+            on.account("alice").usage.count(Up, 100);
+            on.step(second).await;
+            assert!(on.is_ok());
+            assert_eq!(on.account("alice").rate(Up), AccountRate::Default, "the new file's word");
+        }
+    }
+    assert!(bed.path("s.db-wal.stale").exists());
+    sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
+    reader.close().await.unwrap();
+    assert_eq!(bed.usage().await, (620, 0, 2));
+    let mut conn = bed.raw().await;
+    let whole: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(whole, "ok");
+    conn.close().await.unwrap();
+}
