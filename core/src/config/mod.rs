@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use figment::value::Value;
 
-pub use error::{ConfigError, ConfigErrors};
+pub use error::{ConfigError, ConfigErrors, Place};
 pub use load::Sources;
 pub use model::{ListenerConfig, NodeConfig, UserConfig};
 
