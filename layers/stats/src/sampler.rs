@@ -18,36 +18,38 @@ use crate::snapshot::{
 };
 
 const PERIOD: Duration = Duration::from_secs(1);
-/// How old a figure may be for one who asks between ticks.
-const FRESH: Duration = Duration::from_millis(100);
+/// Whoever asks between ticks gets figures of that moment, as long as making them takes one part in so many of the time.
+const SHARE: u32 = 10;
 
 /// One second's figures, shared by all who read them.
 #[derive(Debug)]
 pub struct Tick {
     /// The figures.
     pub snapshot: Snapshot,
-    json: OnceLock<Bytes>,
+    line: OnceLock<Bytes>,
 }
 
 impl Tick {
     fn new(snapshot: Snapshot) -> Arc<Self> {
-        Arc::new(Self { snapshot, json: OnceLock::new() })
+        Arc::new(Self { snapshot, line: OnceLock::new() })
     }
 
-    /// The figures as one line of JSON, without its end.
-    pub fn json(&self) -> Bytes {
-        self.json.get_or_init(|| to_json(&self.snapshot)).clone()
+    /// The figures as JSON on one line, its end included.
+    pub fn line(&self) -> Bytes {
+        self.line.get_or_init(|| to_line(&self.snapshot)).clone()
     }
 
     /// The same with no account but that one.
-    pub fn json_of(&self, account: &str) -> Bytes {
-        to_json(&self.snapshot.only(account))
+    pub fn line_of(&self, account: &str) -> Bytes {
+        to_line(&self.snapshot.only(account))
     }
 }
 
-fn to_json(snapshot: &Snapshot) -> Bytes {
+fn to_line(snapshot: &Snapshot) -> Bytes {
     // Strings, numbers and maps by strings: nothing in it can fail.
-    serde_json::to_vec(snapshot).unwrap_or_default().into()
+    let mut line = serde_json::to_vec(snapshot).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
 }
 
 /// Makes figures of a node's counters.
@@ -62,7 +64,9 @@ struct Past {
     /// At the tick before the last, so that one who asks just after a tick gets a rate over at least a second.
     before: Totals,
     last: Totals,
-    fresh: (Instant, Arc<Tick>),
+    fresh: Arc<Tick>,
+    /// Until when they are good enough.
+    until: Instant,
 }
 
 /// Every counter at one moment.
@@ -86,7 +90,7 @@ impl Sampler {
         };
         let (totals, snapshot) = sample(&node, &totals);
         let tick = Tick::new(snapshot);
-        let past = Past { before: totals.clone(), last: totals.clone(), fresh: (totals.at, tick.clone()) };
+        let past = Past { before: totals.clone(), until: totals.at, last: totals, fresh: tick.clone() };
         Arc::new(Self { node, ticks: watch::Sender::new(tick), past: Mutex::new(past) })
     }
 
@@ -105,21 +109,23 @@ impl Sampler {
         self.ticks.subscribe()
     }
 
-    /// The figures of this moment, or of a tenth of a second ago; rates over the last one to two seconds.
+    /// The figures of this moment, or nearly; rates over the last one to two seconds.
     pub fn now(&self) -> Arc<Tick> {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        if past.fresh.0.elapsed() >= FRESH {
+        if Instant::now() >= past.until {
             let (totals, snapshot) = sample(&self.node, &past.before);
-            past.fresh = (totals.at, Tick::new(snapshot));
+            past.fresh = Tick::new(snapshot);
+            past.until = Instant::now() + totals.at.elapsed() * SHARE;
         }
-        past.fresh.1.clone()
+        past.fresh.clone()
     }
 
     fn tick(&self) {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let (totals, snapshot) = sample(&self.node, &past.last);
         let tick = Tick::new(snapshot);
-        past.fresh = (totals.at, tick.clone());
+        past.fresh = tick.clone();
+        past.until = Instant::now();
         past.before = std::mem::replace(&mut past.last, totals);
         drop(past);
         self.ticks.send_replace(tick);
