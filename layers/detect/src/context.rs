@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::HeaderMap;
 use swiftproxy_core::account::Account;
 use swiftproxy_core::cancel::Reason;
 use swiftproxy_core::credentials::{Authenticator, Credentials};
@@ -15,6 +16,7 @@ use swiftproxy_core::opened::Opened;
 use swiftproxy_core::session::Session;
 use swiftproxy_core::stack::Stack;
 use swiftproxy_core::target::Target;
+use swiftproxy_wire::basic;
 use tower::Service;
 
 use crate::config::Settings;
@@ -75,6 +77,14 @@ impl Context {
             self.prove();
         }
         opened
+    }
+
+    /// Who the client of a request says it is; what cannot be read counts only where somebody asks for it.
+    pub(crate) fn credentials(&self, headers: &HeaderMap) -> Result<Option<Credentials>, Refusal> {
+        basic::from_headers(headers).or_else(|error| {
+            let asked = self.authenticator.as_ref().is_some_and(|auth| auth.wants_password(self.client));
+            if asked { Err(error.into()) } else { Ok(None) }
+        })
     }
 
     /// Counts a refusal that no layer below has counted.

@@ -42,11 +42,6 @@ impl Inbox {
         Self { stream, bytes: Vec::new() }
     }
 
-    /// What was read and not used.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
     /// Waits for more bytes than there are.
     ///
     /// # Errors

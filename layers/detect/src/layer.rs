@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{self, Poll, ready};
@@ -67,6 +68,26 @@ struct Shared {
 #[derive(Clone)]
 pub struct Front(Arc<Shared>);
 
+impl Front {
+    /// A new client's surroundings, if there is room for another handshake.
+    pub(crate) fn context(&self, client: SocketAddr) -> Option<Context> {
+        let shared = &self.0;
+        let Some(pass) = shared.settings.gate.enter(client.ip()) else {
+            shared.listener.node().count_refusal(Refusal::TooManyConnections);
+            tracing::debug!(%client, "too many handshakes at a time");
+            return None;
+        };
+        Some(Context {
+            stack: shared.stack.clone(),
+            listener: shared.listener.clone(),
+            client,
+            authenticator: shared.authenticator.clone(),
+            settings: shared.settings.clone(),
+            pass: Mutex::new(Some(pass)),
+        })
+    }
+}
+
 impl Service<Connection> for Front {
     type Response = ();
     type Error = Infallible;
@@ -77,22 +98,11 @@ impl Service<Connection> for Front {
     }
 
     fn call(&mut self, connection: Connection) -> Serving {
-        let shared = &self.0;
-        let Some(pass) = shared.settings.gate.enter(connection.client.ip()) else {
-            shared.listener.node().count_refusal(Refusal::TooManyConnections);
-            tracing::debug!(client = %connection.client, "too many handshakes at a time");
-            return Serving(State::Done);
-        };
-        let context = Context {
-            stack: shared.stack.clone(),
-            listener: shared.listener.clone(),
-            client: connection.client,
-            authenticator: shared.authenticator.clone(),
-            settings: shared.settings.clone(),
-            pass: Mutex::new(Some(pass)),
-        };
-        let deadline = Instant::now() + shared.settings.handshake_timeout;
-        Serving(State::Talk(Box::pin(talk(context, connection.stream, deadline))))
+        let deadline = Instant::now() + self.0.settings.handshake_timeout;
+        match self.context(connection.client) {
+            Some(context) => Serving::new(Box::pin(talk(context, connection.stream, deadline))),
+            None => Serving(State::Done),
+        }
     }
 }
 
@@ -103,6 +113,13 @@ enum State {
     Talk(BoxFuture<Next>),
     Pipe(BoxFuture<()>),
     Done,
+}
+
+impl Serving {
+    /// From a talk on.
+    pub(crate) fn new(talk: BoxFuture<Next>) -> Self {
+        Self(State::Talk(talk))
+    }
 }
 
 impl Future for Serving {

@@ -12,12 +12,14 @@ mod http;
 mod inbox;
 mod layer;
 mod linger;
+mod replay;
 mod socks4;
 mod socks5;
 mod talk;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod tunnel;
 
 pub use config::{Config, Protocol, TlsFiles};
 pub use layer::{Detect, Front, Serving};

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::deadline::Deadline;
 use crate::inbox::{Fault, Inbox};
 use crate::layer::Next;
-use crate::{classic, http, socks4, socks5};
+use crate::{classic, http, socks4, socks5, tls, tunnel};
 
 /// How a client begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,14 @@ pub(crate) async fn talk(ctx: Context, stream: TcpStream, deadline: Instant) -> 
             let (stream, early) = inbox.into_parts();
             let end = |stream, early| Box::new(Tcp::with_early(stream, early)) as Box<dyn Endpoint>;
             Box::pin(http::serve(stream, early, &ctx, deadline, end)).await
+        }
+        Opening::Tls if speaks(Protocol::Tunnel) => match ctx.settings.tls.clone() {
+            Some(config) => Box::pin(tls::serve(ctx, inbox, config, deadline)).await,
+            None => none(&ctx),
+        },
+        Opening::Http2 if speaks(Protocol::Tunnel) && ctx.settings.tls.is_none() => {
+            Box::pin(tunnel::serve_clear(ctx, inbox, deadline)).await;
+            None
         }
         Opening::Http => {
             ctx.count(Refusal::UnsupportedCommand);

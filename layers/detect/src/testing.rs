@@ -18,8 +18,11 @@ use swiftproxy_core::registry::{Build, LayerConfig};
 use swiftproxy_core::session::Session;
 use swiftproxy_core::stack::{Front, Stack};
 use swiftproxy_core::target::Host;
+use swiftproxy_wire::tls::{Trust, client_config, pin_of, server_name};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tower::Layer;
 
 use crate::config::Config;
@@ -103,10 +106,12 @@ pub(crate) struct Seen {
 }
 
 /// A front with its listener, over stub layers: a target `LABEL.refused` is refused with that label, `hang` is
-/// never connected, and anything else is an echo.
+/// never connected, an address on loopback is itself, and anything else is an echo.
 pub(crate) struct Proxy {
     pub(crate) node: Arc<Node>,
     pub(crate) addr: SocketAddr,
+    /// What serves its connections.
+    pub(crate) front: crate::layer::Front,
     pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
     /// Dials that were given up.
     pub(crate) given_up: Arc<AtomicUsize>,
@@ -132,7 +137,8 @@ impl Proxy {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let given_up = Arc::new(AtomicUsize::new(0));
         let stack = stub(seen.clone(), given_up.clone(), passwords, echo().await);
-        let front = Front::new(layer.layer(stack));
+        let inner = layer.layer(stack);
+        let front = Front::new(inner.clone());
         let served = Arc::new(AtomicUsize::new(0));
         tokio::spawn({
             let (listener, served) = (listener.clone(), served.clone());
@@ -147,7 +153,7 @@ impl Proxy {
                 }
             }
         });
-        Self { node, addr, seen, given_up, served }
+        Self { node, addr, front: inner, seen, given_up, served }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -180,6 +186,40 @@ impl Proxy {
 
     pub(crate) fn refusals(&self, refusal: Refusal) -> u64 {
         self.node.refusals().find(|(known, _)| *known == refusal).expect("known").1
+    }
+}
+
+/// A certificate for `localhost` in files of a directory that is gone with it.
+pub(crate) struct Certificate {
+    dir: tempfile::TempDir,
+    pin: String,
+}
+
+impl Certificate {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        std::fs::write(dir.path().join("cert.pem"), made.cert.pem()).expect("written");
+        std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).expect("written");
+        Self { pin: pin_of(made.cert.der()).expect("a pin"), dir }
+    }
+
+    /// The layer's table that shows it.
+    pub(crate) fn table(&self) -> String {
+        let path = |name| self.dir.path().join(name);
+        serde_json::json!({ "tls": { "cert": path("cert.pem"), "key": path("key.pem") } }).to_string()
+    }
+
+    /// A client's handshake over `stream`, offering those protocols.
+    pub(crate) async fn connect<S>(&self, stream: S, alpn: &[&[u8]]) -> std::io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let trust = Trust::Pins(self.pin.parse().expect("a pin"));
+        let mut config = rustls::ClientConfig::clone(&client_config(&trust).expect("a configuration"));
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        let name = server_name("localhost").expect("a name");
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 }
 
@@ -232,7 +272,8 @@ fn stub(
                     std::future::pending::<()>().await;
                 }
             }
-            let target = TcpStream::connect(echo).await.map_err(|_| Refusal::Refused)?;
+            let own = session.target().addr().filter(|addr| addr.ip().is_loopback() && addr.port() != 0);
+            let target = TcpStream::connect(own.unwrap_or(echo)).await.map_err(|_| Refusal::Refused)?;
             let bound = BOUND.parse().ok();
             Ok(Opened::new(session, bound, Box::new(Tcp::new(target)), Arc::new(Pump)))
         }

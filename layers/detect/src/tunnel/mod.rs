@@ -1,0 +1,206 @@
+//! The tunnel's side of the listener: an HTTP/2 connection, each of whose streams is a session of its own
+//! (RFC 9113 §8.5), a forwarded request, or a question about the account.
+//!
+//! Invariant: what a client can make us hold is bounded whatever it sends: streams, windows and header lists by
+//! the builder's limits, streams of one who has not shown that it may be here by [`UNPROVEN_STREAMS`], and a
+//! connection that carries nothing by time.
+
+pub(crate) mod account;
+mod forward;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::Connection;
+use h2::{Ping, PingPong, Reason};
+use swiftproxy_core::error::Refusal;
+use swiftproxy_wire::h2::{Windows, server_builder};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::context::Context;
+use crate::inbox::Inbox;
+use crate::layer::Serving;
+use crate::replay::Replay;
+
+/// How long a connection may carry nothing before it is asked whether somebody is still there.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// How long the answer to that may take, and the end of a connection that was asked to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The same for one that has not shown that it may be here.
+const STRANGERS: Duration = Duration::from_secs(1);
+
+/// Streams at a time of a client that has not shown yet that it may be here.
+const UNPROVEN_STREAMS: usize = 128;
+
+/// Serves a connection in clear text, of which the preface was read in part.
+pub(crate) async fn serve_clear(ctx: Context, inbox: Inbox, deadline: Instant) {
+    let (stream, early) = inbox.into_parts();
+    serve(ctx, Replay::new(stream, early), deadline).await;
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve<S>(ctx: Context, stream: S, deadline: Instant)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = server_builder().handshake::<S, Bytes>(stream);
+    match timeout_at(deadline, handshake).await {
+        Ok(Ok(connection)) => run(Arc::new(ctx), connection, deadline).await,
+        Ok(Err(error)) => {
+            // A socket that broke is nobody's refusal.
+            if !error.is_io() {
+                ctx.count(Refusal::Malformed);
+            }
+        }
+        Err(_) => {
+            ctx.count(Refusal::HandshakeTimeout);
+        }
+    }
+}
+
+async fn run<S>(ctx: Arc<Context>, mut connection: Connection<S, Bytes>, deadline: Instant)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut windows = Windows::SERVER;
+    // Each stream holds a clone of it for as long as it is open.
+    let streams = Arc::new(());
+    let mut watch = Watch::new(connection.ping_pong(), deadline);
+    let mut draining = pin!(ctx.listener.node().draining());
+    let mut drained = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = connection.accept() => accepted,
+            () = &mut draining, if !drained => {
+                drained = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+            () = watch.changed() => {
+                match watch.judge(&ctx, Arc::strong_count(&streams) - 1) {
+                    Verdict::Stays => {}
+                    Verdict::Ends => connection.graceful_shutdown(),
+                    Verdict::Gone => return,
+                }
+                continue;
+            }
+        };
+        let (request, mut respond) = match accepted {
+            Some(Ok(accepted)) => accepted,
+            // h2 has said why, where there is somebody to hear it.
+            Some(Err(error)) => {
+                if error.is_library() {
+                    ctx.count(Refusal::Malformed);
+                    tracing::debug!(client = %ctx.client, %error, "http/2");
+                }
+                return;
+            }
+            None => return,
+        };
+        watch.busy();
+        let open = Arc::strong_count(&streams);
+        if open > UNPROVEN_STREAMS && !ctx.is_proven() {
+            // RFC 9113 §8.7: it can be sent again, for nobody looked at it.
+            respond.send_reset(Reason::REFUSED_STREAM);
+            ctx.count(Refusal::TooManyConnections);
+            continue;
+        }
+        windows.fit_server(&mut connection, open);
+        let (held, talk) = (streams.clone(), stream::talk(ctx.clone(), request, respond));
+        tokio::spawn(async move {
+            let Ok(()) = Serving::new(talk).await;
+            drop(held);
+        });
+    }
+}
+
+/// What becomes of a connection.
+enum Verdict {
+    Stays,
+    /// It is asked to end.
+    Ends,
+    /// It is closed.
+    Gone,
+}
+
+/// Notices connections that carry nothing.
+struct Watch {
+    pings: Option<PingPong>,
+    at: Instant,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing was accepted since the last look.
+    Quiet,
+    /// Something was.
+    Busy,
+    /// It was asked whether somebody is there.
+    Asked,
+    /// Somebody is.
+    Answered,
+    /// It was asked to end.
+    Ending,
+}
+
+impl Watch {
+    fn new(pings: Option<PingPong>, first: Instant) -> Self {
+        Self { pings, at: first, state: State::Busy }
+    }
+
+    /// Waits until it is worth judging again.
+    async fn changed(&mut self) {
+        let (asked, pings) = (self.state == State::Asked, &mut self.pings);
+        let pong = poll_fn(|cx| match pings {
+            // An error is the connection's to tell, which is polled first.
+            Some(pings) if asked => pings.poll_pong(cx).map(drop),
+            _ => Poll::Pending,
+        });
+        tokio::select! {
+            () = pong => self.state = State::Answered,
+            () = sleep_until(self.at) => {}
+        }
+    }
+
+    /// Something was accepted.
+    fn busy(&mut self) {
+        if matches!(self.state, State::Quiet | State::Asked) {
+            self.state = State::Busy;
+        }
+    }
+
+    fn judge(&mut self, ctx: &Context, streams: usize) -> Verdict {
+        let now = Instant::now();
+        let (state, wait, verdict) = match self.state {
+            State::Ending if streams == 0 => return Verdict::Gone,
+            State::Ending => (State::Ending, PATIENCE, Verdict::Stays),
+            _ if !ctx.is_proven() && streams == 0 => {
+                ctx.count(Refusal::HandshakeTimeout);
+                (State::Ending, STRANGERS, Verdict::Ends)
+            }
+            _ if !ctx.is_proven() => (State::Busy, ctx.settings.handshake_timeout, Verdict::Stays),
+            _ if streams > 0 => (State::Busy, IDLE, Verdict::Stays),
+            State::Asked => return Verdict::Gone,
+            State::Busy | State::Answered => (State::Quiet, IDLE, Verdict::Stays),
+            State::Quiet => match self.pings.as_mut().map(|pings| pings.send_ping(Ping::opaque())) {
+                Some(Ok(())) => (State::Asked, PATIENCE, Verdict::Stays),
+                _ => (State::Ending, PATIENCE, Verdict::Ends),
+            },
+        };
+        self.state = state;
+        self.at = now + wait;
+        verdict
+    }
+}
