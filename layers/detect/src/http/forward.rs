@@ -6,6 +6,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
 use http::header::{
@@ -57,15 +58,16 @@ pub(crate) struct Origin {
     credentials: Option<Credentials>,
     sender: SendRequest<Body>,
     live: Arc<Live>,
-    _driver: Driver,
+    /// Whether the connection may be on its way to another protocol.
+    switching: Arc<AtomicBool>,
+    /// The task that moves the connection's bytes.
+    driver: JoinHandle<()>,
 }
 
-/// The task that moves a connection's bytes; it ends with its owner.
-struct Driver(JoinHandle<()>);
-
-impl Drop for Driver {
+impl Drop for Origin {
     fn drop(&mut self) {
-        self.0.abort();
+        self.live.set_outcome("done");
+        self.driver.abort();
     }
 }
 
@@ -79,14 +81,19 @@ impl Origin {
             .handshake(TokioIo::new(opened.into_stream()))
             .await
             .map_err(|_| Refusal::Internal)?;
-        let ended = live.clone();
-        let driver = tokio::spawn(async move {
-            ended.set_outcome(match connection.with_upgrades().await {
-                Ok(()) => "done",
-                Err(_) => "failed",
-            });
+        let switching = Arc::new(AtomicBool::new(false));
+        let driver = tokio::spawn({
+            let (live, switching) = (live.clone(), switching.clone());
+            async move {
+                let mut connection = std::pin::pin!(connection.with_upgrades());
+                match connection.as_mut().await {
+                    Ok(()) if switching.load(Relaxed) => {}
+                    Ok(()) => live.set_outcome("done"),
+                    Err(_) => live.set_outcome("failed"),
+                }
+            }
         });
-        Ok(Self { target, credentials, sender, live, _driver: Driver(driver) })
+        Ok(Self { target, credentials, sender, live, switching, driver })
     }
 }
 
@@ -136,6 +143,7 @@ pub(super) async fn relay(
         && kept.sender.ready().await.is_ok()
     {
         let spare = spare(&request);
+        kept.switching.store(asked, Relaxed);
         match kept.sender.try_send_request(request).await {
             Ok(response) => return Ok(finish(origin, kept, response, asked)),
             Err(mut failed) => match (kept.live.cancel.reason(), failed.take_message().or(spare)) {
@@ -147,6 +155,7 @@ pub(super) async fn relay(
         }
     }
     let mut fresh = Origin::open(ctx, target, credentials).await?;
+    fresh.switching.store(asked, Relaxed);
     match fresh.sender.send_request(request).await {
         Ok(response) => Ok(finish(origin, fresh, response, asked)),
         Err(error) => match fresh.live.cancel.reason() {
@@ -246,6 +255,7 @@ fn finish(
         return own("http_protocol_error", "the origin used a transfer coding that is not supported");
     }
     let chunked = coding.is_some();
+    from.switching.store(switches, Relaxed);
     *origin = Some(from);
     let (mut head, body) = response.into_parts();
     let protocols = match head.status {

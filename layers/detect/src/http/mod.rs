@@ -11,6 +11,8 @@ mod answer;
 mod client;
 mod exchange;
 pub(crate) mod forward;
+#[cfg(test)]
+mod tests;
 mod upgrade;
 mod upload;
 
