@@ -249,25 +249,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_thousand_users_return_at_once() {
-        let hash = crate::hash_password(&swiftproxy_core::secret::Secret::new("a")).unwrap();
+        // A cheap hash: this is about the way there. Ours take about 14 ms of a processor each.
+        let hash = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
         let specs = (0..1000)
-            .map(|n| AccountSpec {
-                password: Some(Password::hash(hash.clone())),
-                ..clear(&format!("u{n}"), "")
-            })
+            .map(|n| AccountSpec { password: Some(Password::hash(hash)), ..clear(&format!("u{n}"), "") })
             .collect();
         let (_, passwords) = passwords(specs);
         let start = Instant::now();
         let logins: Vec<_> = (0..1000)
             .map(|n| {
                 let passwords = passwords.clone();
-                tokio::spawn(async move { login(&passwords, (n % 200) as u8, &format!("u{n}"), "a").await })
+                tokio::spawn(
+                    async move { login(&passwords, (n % 200) as u8, &format!("u{n}"), "password").await },
+                )
             })
             .collect();
         for login in logins {
             assert!(login.await.unwrap().is_ok());
         }
-        println!("1000 logins in {:?}", start.elapsed());
-        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     }
 }
