@@ -3,6 +3,7 @@
 //! Invariant: any refusal is a close without a word; that program knows no other.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 
 use swiftproxy_wire::classic::{Request, reply};
 use tokio::time::Instant;
@@ -14,15 +15,17 @@ use crate::layer::Next;
 
 /// Serves one client up to what is to be piped.
 pub(crate) async fn serve(ctx: &Context, mut inbox: Inbox, deadline: Instant) -> Next {
-    let Request { target, credentials } = match Deadline(deadline).hold(inbox.message(Request::parse)).await {
-        Ok(request) => request,
-        Err(Fault::Refused(refusal)) => {
-            ctx.count(refusal);
-            return None;
-        }
-        Err(Fault::Gone) => return None,
-    };
-    let opened = inbox.unless_reset(ctx.open("classic", target, Some(credentials), None)).await.ok()?.ok()?;
+    let Request { target, credentials } =
+        match Deadline(deadline).hold(pin!(inbox.message(Request::parse))).await {
+            Ok(request) => request,
+            Err(Fault::Refused(refusal)) => {
+                ctx.count(refusal);
+                return None;
+            }
+            Err(Fault::Gone) => return None,
+        };
+    let opened =
+        inbox.unless_reset(pin!(ctx.open("classic", target, Some(credentials), None))).await.ok()?.ok()?;
     let bound = opened.bound().unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0));
     inbox.say(reply(bound).as_bytes()).await.ok()?;
     Some((opened, Box::new(inbox.into_end())))

@@ -3,15 +3,18 @@
 //! Invariant: a client keeps its [`Pass`] until it has shown that it may be here, so that those who have not
 //! stay under the caps on handshakes, however long their connection lasts.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
+use swiftproxy_core::BoxFuture;
 use swiftproxy_core::account::Account;
 use swiftproxy_core::cancel::Reason;
 use swiftproxy_core::credentials::{Authenticator, Credentials};
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::listener::Listener;
+use swiftproxy_core::live::Live;
 use swiftproxy_core::opened::Opened;
 use swiftproxy_core::session::Session;
 use swiftproxy_core::stack::Stack;
@@ -21,6 +24,9 @@ use tower::Service;
 
 use crate::config::Settings;
 use crate::gate::Pass;
+
+/// A session on its way down the stack.
+type Dial = BoxFuture<Result<Opened, Refusal>>;
 
 /// One client connection's surroundings.
 pub(crate) struct Context {
@@ -44,13 +50,40 @@ impl Context {
     ///
     /// # Errors
     /// Why not; it is counted already.
-    pub(crate) async fn open(
+    pub(crate) fn open(
         &self,
         protocol: &'static str,
         target: Target,
         credentials: Option<Credentials>,
         account: Option<Arc<Account>>,
-    ) -> Result<Opened, Refusal> {
+    ) -> impl Future<Output = Result<Opened, Refusal>> + Send + '_ {
+        // Begun here and not in the future, which would keep room for all of it.
+        let begun = self.begin(protocol, target, credentials, account);
+        async move {
+            let (live, dial) = begun?;
+            let opened = tokio::select! {
+                biased;
+                opened = dial => opened,
+                reason = live.cancel.fired() => {
+                    live.set_outcome(reason.label());
+                    Err(self.count(refusal_of(reason)))
+                }
+            };
+            if !matches!(opened, Err(Refusal::AuthRequired | Refusal::AuthFailed)) {
+                self.prove();
+            }
+            opened
+        }
+    }
+
+    /// Admits a session and starts it down the stack.
+    fn begin(
+        &self,
+        protocol: &'static str,
+        target: Target,
+        credentials: Option<Credentials>,
+        account: Option<Arc<Account>>,
+    ) -> Result<(Arc<Live>, Dial), Refusal> {
         let mut session = Session::admit(&self.listener, self.client, protocol, target)?;
         let known = || self.authenticator.as_ref()?.known(self.client, credentials.as_ref());
         match account.or_else(known) {
@@ -63,20 +96,7 @@ impl Context {
         if self.authenticator.is_none() {
             self.prove();
         }
-        let live = session.live().clone();
-        let mut stack = self.stack.clone();
-        let opened = tokio::select! {
-            biased;
-            opened = stack.call(session) => opened,
-            reason = live.cancel.fired() => {
-                live.set_outcome(reason.label());
-                Err(self.count(refusal_of(reason)))
-            }
-        };
-        if !matches!(opened, Err(Refusal::AuthRequired | Refusal::AuthFailed)) {
-            self.prove();
-        }
-        opened
+        Ok((session.live().clone(), self.stack.clone().call(session)))
     }
 
     /// Who the client of a request says it is; what cannot be read counts only where somebody asks for it.
@@ -104,8 +124,8 @@ impl Context {
     }
 }
 
-/// What a client hears whose session was ended while its target was dialled.
-fn refusal_of(reason: Reason) -> Refusal {
+/// What a client hears whose session was ended while it waited.
+pub(crate) fn refusal_of(reason: Reason) -> Refusal {
     match reason {
         Reason::Kicked | Reason::Denied => Refusal::Denied,
         Reason::Disabled => Refusal::AccountDisabled,

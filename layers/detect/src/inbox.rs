@@ -80,9 +80,9 @@ impl Inbox {
     }
 
     /// Says the last words, and sees to it that they arrive.
-    pub(crate) async fn part(mut self, words: &[u8]) {
+    pub(crate) async fn part(&mut self, words: &[u8]) {
         if self.stream.write_all(words).await.is_ok() {
-            linger(self.stream).await;
+            linger(&mut self.stream).await;
         }
     }
 

@@ -141,3 +141,20 @@ impl Future for Serving {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Proxy;
+
+    #[tokio::test]
+    async fn what_lasts_is_small() {
+        assert!(size_of::<Serving>() <= 24);
+        let proxy = Proxy::start("{}", None).await;
+        let context = proxy.front.context(proxy.addr).expect("room");
+        let stream = proxy.connect().await;
+        let talk = talk(context, stream, Instant::now());
+        // One for as long as a handshake lasts.
+        assert!(size_of_val(&talk) <= 2048, "{} bytes", size_of_val(&talk));
+    }
+}

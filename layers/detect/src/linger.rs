@@ -18,7 +18,8 @@ const MOST: usize = 256 << 10;
 pub(crate) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let listen = async {
         stream.shutdown().await?;
-        let mut scrap = [0; 1024];
+        // On the heap, for the future that waits here is part of every handshake's.
+        let mut scrap = vec![0; 4096];
         let mut left = MOST;
         while left > 0 {
             match stream.read(&mut scrap).await? {

@@ -3,6 +3,7 @@
 //! Invariant: every refusal is 0x5B, and where a password is needed so is every request: a user id proves nothing.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 
 use swiftproxy_core::error::Refusal;
 use swiftproxy_wire::socks4::{Command, Reply, Request, RequestError};
@@ -20,10 +21,11 @@ pub(crate) async fn serve(ctx: &Context, mut inbox: Inbox, deadline: Instant) ->
     };
     let barred =
         ctx.authenticator.as_ref().is_some_and(|authenticator| authenticator.wants_password(ctx.client));
-    let opened = match Deadline(deadline).hold(inbox.message(read)).await {
+    let read = Deadline(deadline).hold(pin!(inbox.message(read))).await;
+    let opened = match read {
         Ok(_) if barred => Err(ctx.count(Refusal::AuthRequired)),
         Ok((Command::Connect, target)) => {
-            inbox.unless_reset(ctx.open("socks4", target, None, None)).await.ok()?
+            inbox.unless_reset(pin!(ctx.open("socks4", target, None, None))).await.ok()?
         }
         Ok((Command::Bind, _)) => Err(ctx.count(Refusal::UnsupportedCommand)),
         Err(Fault::Gone) => return None,

@@ -4,6 +4,7 @@
 //! a refusal is said in the words of the step it is met at.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 
 use swiftproxy_core::account::Account;
@@ -47,7 +48,7 @@ pub(crate) async fn serve(ctx: &Context, mut inbox: Inbox, deadline: Instant) ->
         Who::Barred(refusal) => Err(ctx.count(refusal)),
         who => {
             let account = if let Who::Known(account) = who { Some(account) } else { None };
-            inbox.unless_reset(ctx.open("socks5", target, None, account)).await.ok()?
+            inbox.unless_reset(pin!(ctx.open("socks5", target, None, account))).await.ok()?
         }
     };
     match opened {
@@ -80,7 +81,7 @@ impl From<Fault> for Parting {
 async fn talk(ctx: &Context, inbox: &mut Inbox, deadline: &mut Deadline) -> Result<(Who, Target), Parting> {
     let who = greet(ctx, inbox, deadline).await?;
     let refused = |refusal| Parting { fault: Fault::Refused(refusal), words: Reply::refused_bytes(refusal) };
-    let request = match deadline.hold(inbox.message(Request::parse)).await {
+    let request = match deadline.hold(pin!(inbox.message(Request::parse))).await {
         Ok(request) => request,
         // For a client that was too slow there is no code.
         Err(Fault::Refused(refusal)) if refusal != Refusal::HandshakeTimeout => return Err(refused(refusal)),
@@ -102,12 +103,12 @@ async fn greet(ctx: &Context, inbox: &mut Inbox, deadline: &mut Deadline) -> Res
             (if none { Some(Method::NONE) } else { password }, n)
         }))
     };
-    let Some(method) = deadline.hold(inbox.message(pick)).await? else {
+    let Some(method) = deadline.hold(pin!(inbox.message(pick))).await? else {
         let refusal = if wanted.is_some() { Refusal::AuthRequired } else { Refusal::Malformed };
         let words = MethodReply(Method::NOT_ACCEPTABLE).encode().into();
         return Err(Parting { fault: Fault::Refused(refusal), words });
     };
-    deadline.hold(inbox.say(&MethodReply(method).encode())).await?;
+    deadline.hold(pin!(inbox.say(&MethodReply(method).encode()))).await?;
     if method == Method::NONE {
         return Ok(Who::Unnamed);
     }
@@ -116,7 +117,7 @@ async fn greet(ctx: &Context, inbox: &mut Inbox, deadline: &mut Deadline) -> Res
     };
     let failed =
         |refusal| Parting { fault: Fault::Refused(refusal), words: LoginReply::FAILURE.encode().into() };
-    let credentials = match deadline.hold(inbox.message(login)).await {
+    let credentials = match deadline.hold(pin!(inbox.message(login))).await {
         Ok(credentials) => credentials,
         Err(Fault::Refused(Refusal::Malformed)) => return Err(failed(Refusal::Malformed)),
         Err(fault) => return Err(fault.into()),
@@ -143,7 +144,7 @@ async fn greet(ctx: &Context, inbox: &mut Inbox, deadline: &mut Deadline) -> Res
     };
     match who {
         Ok(who) => {
-            deadline.hold(inbox.say(&LoginReply::SUCCESS.encode())).await?;
+            deadline.hold(pin!(inbox.say(&LoginReply::SUCCESS.encode()))).await?;
             Ok(who)
         }
         Err(refusal) => Err(failed(refusal)),

@@ -4,6 +4,7 @@
 //! connection is closed at once.
 
 use ::http::Method;
+use std::pin::pin;
 use swiftproxy_core::endpoint::{Endpoint, Tcp};
 use swiftproxy_core::error::Refusal;
 use swiftproxy_wire::http1::{Persistence, encode_refusal};
@@ -52,7 +53,7 @@ fn opening(bytes: &[u8]) -> Result<Option<(Opening, usize)>, Refusal> {
 /// Serves one connection up to what is to be piped, or to its end.
 pub(crate) async fn talk(ctx: Context, stream: TcpStream, deadline: Instant) -> Next {
     let mut inbox = Inbox::new(stream);
-    let opening = match Deadline(deadline).hold(inbox.message(opening)).await {
+    let opening = match Deadline(deadline).hold(pin!(inbox.message(opening))).await {
         Ok(opening) => opening,
         Err(Fault::Refused(refusal)) => {
             ctx.count(refusal);

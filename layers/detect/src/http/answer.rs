@@ -23,6 +23,12 @@ use super::client::{Progress, Writer};
 use super::forward::Body;
 use crate::context::Context;
 
+/// A piece of a body up to this long is copied beside others rather than written alone.
+const SMALL: usize = 1 << 10;
+
+/// How much is gathered before it is written, whatever comes next.
+const MOST_GATHERED: usize = 16 << 10;
+
 /// What becomes of the connection as far as client and node have a say.
 pub(super) fn persistence_of(head: &RequestHead, ctx: &Context) -> Persistence {
     match ctx.listener.node().is_draining() {
@@ -87,12 +93,18 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite>(
     encode_response(head.status, &head.headers, framing, keep, &mut line);
     let chunked = framing == Framing::Chunked;
     let mut trailers = HeaderMap::new();
+    // Often the body's first piece is a turn of the origin's task away; head and piece then go out as one.
+    let mut patient = !body.is_end_stream();
     loop {
         let frame = tokio::select! {
             biased;
             frame = body.frame() => frame,
-            // Nothing there yet: the head, or what was left of a chunk, does not wait for it.
+            // Nothing there yet: what was gathered does not wait for it.
             () = std::future::ready(()), if !line.is_empty() => {
+                if std::mem::take(&mut patient) {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 progress.writes.fetch_add(1, Relaxed);
                 if writer.say(&line).await.is_err() {
                     return Turn::Gone;
@@ -111,11 +123,16 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite>(
             Some(Ok(Ok(data))) if data.is_empty() => continue,
             Some(Ok(Ok(data))) => data,
         };
-        progress.writes.fetch_add(1, Relaxed);
         let end: &[u8] = if chunked { b"\r\n" } else { b"" };
         if chunked {
             encode_chunk_head(data.len(), &mut line);
         }
+        if data.len() <= SMALL && line.len() < MOST_GATHERED {
+            line.extend_from_slice(&data);
+            line.extend_from_slice(end);
+            continue;
+        }
+        progress.writes.fetch_add(1, Relaxed);
         if writer.say_all(line.as_slice().chain(data).chain(end)).await.is_err() {
             return Turn::Gone;
         }

@@ -106,7 +106,15 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite>(
             }
             Ok(response) => {
                 let keep = if uploaded && origin.is_some() { keep } else { Persistence::Close };
-                answer::write(writer, &method, version, keep, response, &progress).await
+                let write = answer::write(writer, &method, version, keep, response, &progress);
+                match origin {
+                    None => write.await,
+                    Some(origin) => tokio::select! {
+                        biased;
+                        turn = write => turn,
+                        () = origin.cut() => Turn::Gone,
+                    },
+                }
             }
         }
     };
@@ -145,7 +153,7 @@ fn ask(
 ) -> (mpsc::Receiver<Hint>, Result<Ask, Refusal>) {
     let (sender, hints) = mpsc::channel(HINTS);
     let RequestHead { method, version, mut headers, body: length, .. } = head;
-    let credentials = super::credentials(ctx, &headers);
+    let credentials = ctx.credentials(&headers);
     let bodiless = matches!(length, BodyLength::None | BodyLength::Length(0));
     let upgrade = upgrade(&headers).filter(|_| bodiless && version >= Version::HTTP_11).cloned();
     if version < Version::HTTP_11 {

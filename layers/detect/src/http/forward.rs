@@ -5,8 +5,10 @@
 //! read differently from what it says is not passed on.
 
 use std::error::Error;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::{
@@ -18,17 +20,17 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use swiftproxy_core::cancel::Reason;
 use swiftproxy_core::credentials::Credentials;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::live::Live;
 use swiftproxy_core::target::Target;
 use swiftproxy_wire::http1::{parse_authority, print_authority, strip_hop_by_hop, upgrade};
 use swiftproxy_wire::proxy_status::{self, PROXY_STATUS};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::exchange::is_idempotent;
-use crate::context::Context;
+use crate::context::{Context, refusal_of};
 
 /// Whatever goes wrong with a body.
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
@@ -60,6 +62,8 @@ pub(crate) struct Origin {
     live: Arc<Live>,
     /// Whether the connection may be on its way to another protocol.
     switching: Arc<AtomicBool>,
+    /// Told when the session was ended from outside.
+    cut: oneshot::Receiver<()>,
     /// The task that moves the connection's bytes.
     driver: JoinHandle<()>,
 }
@@ -78,22 +82,40 @@ impl Origin {
         let (sender, connection) = Builder::new()
             .max_buf_size(BUFFER)
             .max_headers(MOST_FIELDS)
+            .title_case_headers(true)
             .handshake(TokioIo::new(opened.into_stream()))
             .await
             .map_err(|_| Refusal::Internal)?;
         let switching = Arc::new(AtomicBool::new(false));
+        let (told, cut) = oneshot::channel();
         let driver = tokio::spawn({
             let (live, switching) = (live.clone(), switching.clone());
             async move {
                 let mut connection = std::pin::pin!(connection.with_upgrades());
-                match connection.as_mut().await {
+                // Looked at here as well, for hyper asks the connection nothing while a client does not read.
+                let end = poll_fn(|cx| match live.cancel.poll(cx) {
+                    Poll::Ready(reason) => Poll::Ready(Err(reason.label())),
+                    Poll::Pending => connection.as_mut().poll(cx).map_err(|_| "failed"),
+                });
+                match end.await {
                     Ok(()) if switching.load(Relaxed) => {}
                     Ok(()) => live.set_outcome("done"),
-                    Err(_) => live.set_outcome("failed"),
+                    Err(label) => live.set_outcome(label),
+                }
+                if live.cancel.reason().is_some() {
+                    let _ = told.send(());
                 }
             }
         });
-        Ok(Self { target, credentials, sender, live, switching, driver })
+        Ok(Self { target, credentials, sender, live, switching, cut, driver })
+    }
+
+    /// Waits until the session is ended from outside.
+    pub(crate) async fn cut(&mut self) {
+        // A task that ended otherwise tells nothing.
+        if self.cut.is_terminated() || (&mut self.cut).await.is_err() {
+            pending().await
+        }
     }
 }
 
@@ -115,7 +137,7 @@ pub(crate) async fn exchange(
     let target =
         parse_authority(authority.as_bytes(), Some(80)).map_err(|_| ctx.count(Refusal::Malformed))?;
     let host = HeaderValue::try_from(print_authority(&target)).map_err(|_| Refusal::Malformed)?;
-    let credentials = super::credentials(ctx, request.headers()).map_err(|refusal| ctx.count(refusal))?;
+    let credentials = ctx.credentials(request.headers()).map_err(|refusal| ctx.count(refusal))?;
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     request.headers_mut().insert(HOST, host);
@@ -147,7 +169,7 @@ pub(super) async fn relay(
         match kept.sender.try_send_request(request).await {
             Ok(response) => return Ok(finish(origin, kept, response, asked)),
             Err(mut failed) => match (kept.live.cancel.reason(), failed.take_message().or(spare)) {
-                (Some(reason), _) => return ended(ctx, reason),
+                (Some(reason), _) => return Err(ctx.count(refusal_of(reason))),
                 // It was dead before it could have heard of the request, or asking twice is harmless.
                 (None, Some(again)) => request = again,
                 (None, None) => return Ok(fault(failed.error())),
@@ -159,7 +181,7 @@ pub(super) async fn relay(
     match fresh.sender.send_request(request).await {
         Ok(response) => Ok(finish(origin, fresh, response, asked)),
         Err(error) => match fresh.live.cancel.reason() {
-            Some(reason) => ended(ctx, reason),
+            Some(reason) => Err(ctx.count(refusal_of(reason))),
             None => Ok(fault(&error)),
         },
     }
@@ -246,6 +268,10 @@ fn finish(
     if switches && !asked {
         return own("http_protocol_error", "the origin changed the protocol unasked");
     }
+    if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        // A client would take it for ours, and ask a person for this proxy's password again.
+        return own("http_protocol_error", "the origin answered as if it were the proxy");
+    }
     // Another coding than chunked would be lost with the field that tells of it (RFC 9112 §7).
     let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
     let coding = codings.next();
@@ -279,17 +305,6 @@ fn one_length(headers: &mut HeaderMap, chunked: bool, exact: Option<u64>) {
         (false, Some(length)) => drop(headers.insert(CONTENT_LENGTH, length.into())),
         _ => drop(headers.remove(CONTENT_LENGTH)),
     }
-}
-
-/// What the client hears whose session was ended while it waited.
-fn ended(ctx: &Context, reason: Reason) -> Result<Response<Body>, Refusal> {
-    Err(ctx.count(match reason {
-        Reason::Kicked | Reason::Denied => Refusal::Denied,
-        Reason::Disabled => Refusal::AccountDisabled,
-        Reason::Removed => Refusal::AuthFailed,
-        Reason::Shutdown => Refusal::Draining,
-        Reason::Idle => Refusal::Timeout,
-    }))
 }
 
 /// What the client hears of an origin that failed after it was connected.

@@ -20,13 +20,14 @@ use std::time::Duration;
 
 use http::Method;
 use hyper::upgrade::OnUpgrade;
-use swiftproxy_core::credentials::Credentials;
 use swiftproxy_core::endpoint::Endpoint;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::opened::Opened;
 use swiftproxy_core::target::Target;
-use swiftproxy_wire::http1::{Persistence, RequestHead, RequestTarget, encode_head_error, encode_refusal};
-use swiftproxy_wire::{basic, proxy_status};
+use swiftproxy_wire::http1::{
+    BodyLength, Persistence, RequestHead, RequestTarget, encode_head_error, encode_refusal,
+};
+use swiftproxy_wire::proxy_status;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 
@@ -35,6 +36,7 @@ use self::forward::Origin;
 use crate::context::Context;
 use crate::layer::Next;
 use crate::linger::linger;
+use crate::tunnel::account;
 
 /// How long a client that may be here can leave its connection unused between two requests.
 const IDLE: Duration = Duration::from_secs(60);
@@ -117,7 +119,7 @@ async fn turn<S: AsyncRead + AsyncWrite>(
     ctx: &Context,
     deadline: Instant,
 ) -> Turn {
-    let head = match reader.head(deadline).await {
+    let mut head = match reader.head(deadline).await {
         Ok(head) => head,
         Err(HeadFault::Gone) => return Turn::Gone,
         Err(HeadFault::Late) => {
@@ -131,10 +133,19 @@ async fn turn<S: AsyncRead + AsyncWrite>(
             return said(writer.say(&out).await, Persistence::Close);
         }
     };
-    match head.target.clone() {
+    match std::mem::replace(&mut head.target, RequestTarget::Asterisk) {
         RequestTarget::Authority(target) => connect(reader, writer, ctx, &head, target).await,
         RequestTarget::Absolute { authority, path_and_query } => {
             exchange::serve(reader, writer, origin, ctx, head, authority, path_and_query).await
+        }
+        RequestTarget::Origin(path) if path.path() == account::PATH => {
+            let answer = account::answer(ctx, &head.method, &head.headers).await;
+            // A body that nobody asked for is not read.
+            let keep = match head.body {
+                BodyLength::None | BodyLength::Length(0) => answer::persistence_of(&head, ctx),
+                _ => Persistence::Close,
+            };
+            said(writer.say(&answer::encode_whole(answer, &head.method, keep)).await, keep)
         }
         RequestTarget::Origin(_) | RequestTarget::Asterisk => {
             ctx.count(Refusal::Malformed);
@@ -153,7 +164,7 @@ async fn connect<S: AsyncRead + AsyncWrite>(
     target: Target,
 ) -> Turn {
     let progress = Progress::default();
-    let opened = match credentials(ctx, &head.headers) {
+    let opened = match ctx.credentials(&head.headers) {
         Ok(credentials) => tokio::select! {
             biased;
             opened = ctx.open("connect", target, credentials, None) => opened,
@@ -185,14 +196,6 @@ async fn connect<S: AsyncRead + AsyncWrite>(
             refuse(writer, refusal, &head.method, keep).await
         }
     }
-}
-
-/// Who the client of a request says it is; what cannot be read counts only where somebody asks for it.
-fn credentials(ctx: &Context, headers: &http::HeaderMap) -> Result<Option<Credentials>, Refusal> {
-    basic::from_headers(headers).or_else(|error| {
-        let asked = ctx.authenticator.as_ref().is_some_and(|auth| auth.wants_password(ctx.client));
-        if asked { Err(error.into()) } else { Ok(None) }
-    })
 }
 
 /// Writes a refusal.

@@ -31,6 +31,11 @@ pub(super) async fn pipe<S: AsyncRead + AsyncWrite + Unpin>(
     let mut up = Flow { held: early, at: 0, state: State::Open };
     let mut down = Flow { held: parts.read_buf.to_vec(), at: 0, state: State::Open };
     let result = poll_fn(|cx| {
+        // Looked at here as well, for the target is asked nothing while the client does not read.
+        if let Poll::Ready(reason) = live.cancel.poll(cx) {
+            live.set_outcome(reason.label());
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let up = up.poll(cx, &mut client, &mut target)?;
         let down = down.poll(cx, &mut target, &mut client)?;
         if up.is_ready() && down.is_ready() { Poll::Ready(io::Result::Ok(())) } else { Poll::Pending }

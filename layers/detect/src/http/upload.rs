@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 use swiftproxy_wire::http1::{BodyLength, ChunkedDecoder, Step};
@@ -15,6 +15,9 @@ use tokio::sync::mpsc;
 
 use super::client::Reader;
 use super::forward::BoxError;
+
+/// A chunk up to this long is copied beside others rather than handed on alone.
+const SMALL: usize = 1 << 10;
 
 /// Why a body is not over.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub(super) struct Upload(State);
 enum State {
     Left(u64),
     Chunked(Box<ChunkedDecoder>),
+    /// Read whole, but for telling of it.
+    Over(HeaderMap),
     Done,
 }
 
@@ -63,7 +68,7 @@ impl Upload {
         let left = match self.0 {
             State::Left(n) => Some(n),
             State::Chunked(_) => None,
-            State::Done => Some(0),
+            State::Over(_) | State::Done => Some(0),
         };
         (sender, UploadBody { pieces, left, over: self.is_done() })
     }
@@ -120,41 +125,49 @@ impl Upload {
         }
     }
 
-    /// A piece of what was read.
+    /// A piece of what was read; of small chunks as many as there are.
     fn take<S>(&mut self, reader: &mut Reader<S>) -> Result<Option<Piece>, UploadFault> {
         let bytes = &mut reader.bytes;
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        match &mut self.0 {
-            State::Left(left) => {
-                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= n as u64;
-                Ok(Some(Piece::Data(bytes.split_to(n).freeze())))
-            }
-            State::Chunked(decoder) => {
-                let (step, n) = decoder.step(bytes).map_err(|_| UploadFault::Malformed)?;
-                let n = n.min(bytes.len());
-                match step {
-                    Step::More => {
-                        bytes.advance(n);
-                        Ok(None)
-                    }
-                    Step::Data(data) => {
-                        // The data is what lies last in the bytes it took.
-                        let before = n.saturating_sub(data.len());
-                        bytes.advance(before);
-                        Ok(Some(Piece::Data(bytes.split_to(n - before).freeze())))
-                    }
-                    Step::End(trailers) => {
-                        bytes.advance(n);
-                        self.0 = State::Done;
-                        Ok(Some(Piece::End(trailers)))
+        let mut gathered = BytesMut::new();
+        loop {
+            match &mut self.0 {
+                State::Done => return Ok(Some(Piece::End(HeaderMap::new()))),
+                State::Over(_) if !gathered.is_empty() => break,
+                State::Over(trailers) => {
+                    let trailers = std::mem::take(trailers);
+                    self.0 = State::Done;
+                    return Ok(Some(Piece::End(trailers)));
+                }
+                _ if bytes.is_empty() => break,
+                State::Left(left) => {
+                    let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    *left -= n as u64;
+                    return Ok(Some(Piece::Data(bytes.split_to(n).freeze())));
+                }
+                State::Chunked(decoder) => {
+                    let (step, n) = decoder.step(bytes).map_err(|_| UploadFault::Malformed)?;
+                    let n = n.min(bytes.len());
+                    match step {
+                        Step::More => bytes.advance(n),
+                        Step::Data(data) if data.len() > SMALL && gathered.is_empty() => {
+                            // The data is what lies last in the bytes it took.
+                            let before = n.saturating_sub(data.len());
+                            bytes.advance(before);
+                            return Ok(Some(Piece::Data(bytes.split_to(n - before).freeze())));
+                        }
+                        Step::Data(data) => {
+                            gathered.extend_from_slice(data);
+                            bytes.advance(n);
+                        }
+                        Step::End(trailers) => {
+                            bytes.advance(n);
+                            self.0 = State::Over(trailers);
+                        }
                     }
                 }
             }
-            State::Done => Ok(Some(Piece::End(HeaderMap::new()))),
         }
+        Ok((!gathered.is_empty()).then(|| Piece::Data(gathered.freeze())))
     }
 }
 

@@ -6,7 +6,7 @@ use swiftproxy_wire::tls::ALPN_HTTP1;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::*;
-use crate::testing::{BOUND, Certificate, Proxy};
+use crate::testing::{BOUND, Certificate, Passwords, Proxy};
 
 /// Sends so many bytes at a time.
 struct Chop(TcpStream, usize);
@@ -55,6 +55,25 @@ async fn connect_over_http1_however_it_is_split() {
         assert!(got.ends_with("\r\n\r\nhello early data"), "{got}");
     }
     assert!(proxy.seen().iter().all(|seen| seen.protocol == "connect" && seen.target == "example.org:443"));
+}
+
+#[tokio::test]
+async fn an_owner_hears_of_the_account_over_http1() {
+    let certificate = Certificate::new();
+    let proxy = Proxy::start(&certificate.table(), Some(Passwords::default())).await;
+    let mut stream = certificate.connect(proxy.connect().await, &[ALPN_HTTP1]).await.unwrap();
+    let login = "Proxy-Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWU=\r\n";
+    for (login, close) in [(login, ""), ("", ""), (login, "Connection: close\r\n")] {
+        let path = crate::tunnel::account::PATH;
+        let asked = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{login}{close}\r\n");
+        stream.write_all(asked.as_bytes()).await.unwrap();
+    }
+    let mut got = String::new();
+    stream.read_to_string(&mut got).await.unwrap();
+    let statuses: Vec<_> = got.match_indices("HTTP/1.1 ").map(|(at, _)| &got[at + 9..at + 12]).collect();
+    assert_eq!(statuses, ["200", "407", "200"], "{got}");
+    assert_eq!(got.matches(r#"{"name":"alice","rate_up":1000,"#).count(), 2, "{got}");
+    assert_eq!(got.matches("cache-control: no-store\r\n").count(), 3, "{got}");
 }
 
 #[tokio::test]

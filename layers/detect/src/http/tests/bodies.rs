@@ -48,6 +48,20 @@ async fn requests_in_chunks_with_trailers() {
     }
 }
 
+/// A body of many tiny chunks is not a piece, a write and a wake-up each.
+#[tokio::test]
+async fn tiny_chunks_go_together() {
+    let (proxy, origin) = (Proxy::open().await, Origin::new().await);
+    let ask = "POST http://ORIGIN/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let tiny = format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(1000));
+    let (mut client, mut target, _) = pair(&proxy, &origin, &format!("{ask}{tiny}")).await;
+    let body = target.up_to("0\r\n\r\n").await;
+    assert_eq!(body.matches('x').count(), 1000);
+    assert!(body.len() < 2000, "{} bytes", body.len());
+    target.say(&format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{tiny}")).await;
+    assert_eq!(client.up_to("0\r\n\r\n").await.matches("1\r\nx\r\n").count(), 1000);
+}
+
 #[tokio::test]
 async fn responses_in_chunks_with_trailers() {
     let (proxy, origin) = (Proxy::open().await, Origin::new().await);
