@@ -54,6 +54,8 @@ impl H2End {
             return Poll::Ready(io::ErrorKind::BrokenPipe.into());
         }
         Poll::Ready(match self.send.poll_reset(cx) {
+            // It has said all it had to say, and wants nothing more (RFC 9113 §8.1).
+            Poll::Ready(Ok(Reason::NO_ERROR)) => io::ErrorKind::BrokenPipe.into(),
             Poll::Ready(Ok(reason)) => {
                 io::Error::new(io::ErrorKind::ConnectionReset, h2::Error::from(reason))
             }

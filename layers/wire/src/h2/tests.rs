@@ -141,6 +141,27 @@ async fn a_stream_that_is_dropped_was_cut() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_said_all_wants_no_more() {
+    let (mut client, mut server) = pair().await;
+    poll_fn(|cx| server.poll_write(cx, b"all")).await.unwrap();
+    poll_fn(|cx| server.poll_finish(cx)).await.unwrap();
+    drop(server);
+    poll_fn(|cx| client.poll_readable(cx)).await.unwrap();
+    assert_eq!(client.lent(), b"all");
+    client.consume(3);
+    poll_fn(|cx| client.poll_readable(cx)).await.unwrap();
+    assert_eq!(poll_fn(|cx| client.poll_read(cx, &mut [0; 8])).await.unwrap(), 0);
+    // The reset comes after the end of the stream, in its own frame.
+    let error = loop {
+        if let Err(error) = poll_fn(|cx| client.poll_write(cx, b"x")).await {
+            break error;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+}
+
+#[tokio::test]
 async fn what_was_sent_before_the_end_arrives_though_the_stream_is_dropped() {
     let (mut client, mut server) = pair().await;
     poll_fn(|cx| server.poll_finish(cx)).await.unwrap();

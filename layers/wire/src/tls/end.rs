@@ -22,6 +22,8 @@ pub struct TlsEnd<S> {
     early: Box<[u8]>,
     taken: usize,
     unsent: bool,
+    ended: bool,
+    owed: usize,
 }
 
 /// A connection below TLS that can be cut.
@@ -44,7 +46,14 @@ impl Abort for tokio::io::DuplexStream {
 impl<S> TlsEnd<S> {
     /// A connection whose first bytes, `early`, were read already.
     pub fn new(stream: impl Into<TlsStream<S>>, early: Vec<u8>) -> Self {
-        Self { stream: stream.into(), early: early.into_boxed_slice(), taken: 0, unsent: false }
+        Self {
+            stream: stream.into(),
+            early: early.into_boxed_slice(),
+            taken: 0,
+            unsent: false,
+            ended: false,
+            owed: 0,
+        }
     }
 }
 
@@ -65,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin + Send> Endpoint for TlsEnd<S> {
         if self.taken < self.early.len() {
             return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut self.stream).poll_fill_buf(cx))?;
+        self.ended |= ready!(Pin::new(&mut self.stream).poll_fill_buf(cx))?.is_empty();
         Poll::Ready(Ok(()))
     }
 
@@ -100,12 +109,18 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin + Send> Endpoint for TlsEnd<S> {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.flush(cx))?;
-        let n = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.unsent = true;
-        // What does not go out now is sent by whatever is polled next; this call's waker waits for the socket.
-        if let Poll::Ready(Err(error)) = self.flush(cx) {
-            return Poll::Ready(Err(error));
+        if self.owed == 0 {
+            self.owed = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+            self.unsent = true;
+            // What does not go out now is sent by whatever is polled next; this call's waker waits for the socket.
+            let flushed = self.flush(cx)?;
+            if self.ended {
+                // Nobody polls the reading side any more: the bytes count as taken only when they are out.
+                ready!(flushed);
+            }
         }
+        let n = self.owed.min(bytes.len());
+        self.owed -= n;
         Poll::Ready(Ok(n))
     }
 

@@ -1,0 +1,224 @@
+//! One session through the tunnel: CONNECT (RFC 9113 §8.5), and the remote's answer in our own words.
+//!
+//! Invariant: a session that was not answered holds nothing once it is dropped; a request is sent again only
+//! where the remote cannot have acted on it, or its link has died.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use h2::Reason;
+use http::header::PROXY_AUTHORIZATION;
+use http::uri::{Authority, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use swiftproxy_core::cancel;
+use swiftproxy_core::error::Refusal;
+use swiftproxy_core::opened::{Engine, Opened};
+use swiftproxy_core::session::Session;
+use swiftproxy_core::target::Target;
+use swiftproxy_wire::h2::H2End;
+use swiftproxy_wire::proxy_status;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::account;
+use super::hub::Hub;
+use super::link::Place;
+use super::uplink::Uplink;
+
+/// How many links are tried for one session.
+const TRIES: usize = 3;
+
+/// Opens a session.
+///
+/// # Errors
+/// The remote's refusal, or the tunnel's.
+pub(super) async fn open(
+    hub: Arc<Hub>,
+    mut session: Session,
+    engine: Arc<dyn Engine>,
+) -> Result<Opened, Refusal> {
+    if let Some(addr) = session.target().addr() {
+        session.check_address(SocketAddr::new(addr.ip().to_canonical(), addr.port()))?;
+    }
+    let request = request(session.target())?;
+    let live = session.live().clone();
+    let opening = timeout(hub.settings().open_timeout, exchange(&hub, &request));
+    let (place, end, bound) = tokio::select! {
+        outcome = opening => outcome.map_err(|_| Refusal::Timeout)??,
+        reason = live.cancel.fired() => return Err(cancelled(reason)),
+    };
+    if let Some(after) = hub.settings().idle_timeout {
+        live.end_when_idle(after);
+    }
+    session.hold(place);
+    Ok(Opened::new(session, bound, Box::new(end), engine))
+}
+
+/// A CONNECT request without credentials; a name that no authority can hold resolves nowhere.
+fn request(target: &Target) -> Result<Request<()>, Refusal> {
+    let authority = target.to_string();
+    let authority = Authority::try_from(authority).map_err(|_| Refusal::DnsFailed)?;
+    let mut request = Request::new(());
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() = Uri::from(authority);
+    Ok(request)
+}
+
+async fn exchange(hub: &Hub, request: &Request<()>) -> Result<(Place, H2End, Option<SocketAddr>), Refusal> {
+    let deadline = Instant::now() + hub.settings().wait;
+    for _ in 0..TRIES {
+        let (uplink, place) = place(hub, deadline).await?;
+        match ask(&uplink, &place, request.clone()).await {
+            Ok((end, bound)) => return Ok((place, end, bound)),
+            Err(Failure::Refused(refusal)) => return Err(refusal),
+            Err(Failure::Link) => place.retire(),
+            Err(Failure::Again) => {}
+        }
+    }
+    Err(Refusal::TunnelDown)
+}
+
+/// A place on a link, waiting for one until `deadline`.
+async fn place(hub: &Hub, deadline: Instant) -> Result<(Arc<Uplink>, Place), Refusal> {
+    let mut changes = hub.changes();
+    let mut waiting = None;
+    loop {
+        changes.borrow_and_update();
+        let uplink = hub.uplink().ok_or(Refusal::TunnelDown)?;
+        if let Some(place) = uplink.place()? {
+            return Ok((uplink, place));
+        }
+        if waiting.is_none() {
+            waiting = Some(hub.wait().ok_or(Refusal::TunnelDown)?);
+        }
+        let waited = timeout_at(deadline, changes.changed()).await;
+        if !matches!(waited, Ok(Ok(()))) {
+            return Err(Refusal::TunnelDown);
+        }
+    }
+}
+
+enum Failure {
+    /// The remote's answer.
+    Refused(Refusal),
+    /// The link is of no use any more.
+    Link,
+    /// The remote did not look at the request.
+    Again,
+}
+
+async fn ask(
+    uplink: &Uplink,
+    place: &Place,
+    mut request: Request<()>,
+) -> Result<(H2End, Option<SocketAddr>), Failure> {
+    if let Some(value) = uplink.remote.authorization() {
+        request.headers_mut().insert(PROXY_AUTHORIZATION, value);
+    }
+    let sent = place.request(request, false).await.map_err(|error| failure(&error))?;
+    let (_unanswered, response, send) = sent.ok_or(Failure::Link)?;
+    let response = response.await.map_err(|error| failure(&error))?;
+    if !response.status().is_success() {
+        return Err(Failure::Refused(refused(uplink, &response)));
+    }
+    let bound = bound(response.headers());
+    Ok((H2End::new(send, response.into_body()), bound))
+}
+
+fn failure(error: &h2::Error) -> Failure {
+    match error.reason() {
+        Some(Reason::REFUSED_STREAM) => Failure::Again,
+        // Answered with a reset: the target's fault, as far as HTTP/2 has words for it.
+        Some(Reason::CONNECT_ERROR) if error.is_reset() => Failure::Refused(Refusal::UnreachableHost),
+        Some(_) if error.is_reset() => Failure::Refused(Refusal::Internal),
+        _ => Failure::Link,
+    }
+}
+
+/// A refusal as the application hears it. What the remote has against our own login is noted on the uplink.
+fn refused<T>(uplink: &Uplink, response: &Response<T>) -> Refusal {
+    let told = proxy_status::from_headers(response.headers());
+    let refusal = match (response.status(), told) {
+        (StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED, _) => Refusal::AuthFailed,
+        (_, Some(refusal)) => refusal,
+        (status, None) => by_status(status),
+    };
+    let of_login = matches!(
+        refusal,
+        Refusal::AuthRequired
+            | Refusal::AuthFailed
+            | Refusal::AccountDisabled
+            | Refusal::AccountExpired
+            | Refusal::QuotaExceeded
+    );
+    if of_login && let Some(error) = account::of_login(refusal, &uplink.remote.authority) {
+        uplink.failed(error);
+    }
+    match refusal {
+        Refusal::AuthRequired | Refusal::AuthFailed => Refusal::TunnelLogin,
+        refusal => refusal,
+    }
+}
+
+/// What a foreign proxy's status means, where it says no more.
+fn by_status(status: StatusCode) -> Refusal {
+    match status {
+        StatusCode::BAD_REQUEST => Refusal::Malformed,
+        StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => Refusal::UnsupportedCommand,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Refusal::Timeout,
+        StatusCode::TOO_MANY_REQUESTS => Refusal::TooManyConnections,
+        StatusCode::BAD_GATEWAY | StatusCode::NOT_FOUND => Refusal::UnreachableHost,
+        StatusCode::SERVICE_UNAVAILABLE => Refusal::TunnelDown,
+        status if status.is_client_error() => Refusal::Denied,
+        _ => Refusal::Internal,
+    }
+}
+
+fn cancelled(reason: cancel::Reason) -> Refusal {
+    match reason {
+        cancel::Reason::Disabled | cancel::Reason::Removed => Refusal::AccountDisabled,
+        cancel::Reason::Shutdown => Refusal::Draining,
+        cancel::Reason::Kicked | cancel::Reason::Denied => Refusal::Denied,
+        cancel::Reason::Idle => Refusal::Timeout,
+    }
+}
+
+/// The address that the remote dialled from: `Proxy-Status: swiftproxy; bound="192.0.2.1:5678"`.
+fn bound(headers: &HeaderMap) -> Option<SocketAddr> {
+    let values = headers.get_all(proxy_status::PROXY_STATUS);
+    values.iter().filter_map(|value| value.to_str().ok()).find_map(|value| {
+        // A quote inside a string is escaped (RFC 9651 §3.3.3), so these bytes are a parameter's.
+        let (_, rest) = value.split_once("bound=\"")?;
+        rest.split_once('"')?.0.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn bound_addresses() {
+        for (text, expected) in [
+            ("swiftproxy; bound=\"192.0.2.1:5678\"", Some("192.0.2.1:5678")),
+            ("a, swiftproxy;bound=\"[2001:db8::1]:1\";x=1", Some("[2001:db8::1]:1")),
+            ("swiftproxy; bound=\"nowhere\"", None),
+            ("swiftproxy; bound=\"192.0.2.1:5678", None),
+            ("swiftproxy", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(proxy_status::PROXY_STATUS, HeaderValue::from_str(text).unwrap());
+            assert_eq!(bound(&headers), expected.map(|addr| addr.parse().unwrap()), "{text}");
+        }
+        assert_eq!(bound(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn targets_as_authorities() {
+        let uri = |text: &str| request(&text.parse().unwrap()).map(|request| request.uri().to_string());
+        assert_eq!(uri("a_b.example:443").as_deref(), Ok("a_b.example:443"));
+        assert_eq!(uri("[::1]:1").as_deref(), Ok("[::1]:1"));
+        assert_eq!(uri("b\u{fc}cher.example:1"), Err(Refusal::DnsFailed));
+    }
+}

@@ -1,0 +1,360 @@
+//! One login at a remote, and the links that are kept to it.
+//!
+//! Invariant: while it is not stopped it works towards its number of links, for ever and with growing pauses; no
+//! session is given a link before the remote has said that it knows the login, or that it is no remote of ours.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use swiftproxy_core::error::Refusal;
+use swiftproxy_core::tunnel::{AccountView, TunnelError, TunnelState, TunnelStatus, unix_now};
+use tokio::sync::{OnceCell, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::link::{Link, Place};
+use super::remote::Remote;
+use super::{Settings, account, dial};
+
+/// How often the account is asked for anew while connected.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// The pauses between attempts.
+const SHORTEST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(8);
+
+/// The pause after a login that was rejected: more attempts would look like guessing.
+const REJECTED: Duration = Duration::from_secs(30);
+
+/// How an uplink is told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Not yet.
+    Run,
+    /// Takes no new session; open ones go on.
+    Retire,
+    /// Ends its sessions too.
+    Cut,
+}
+
+/// A login at a remote.
+#[derive(Debug)]
+pub(super) struct Uplink {
+    /// Where and as whom.
+    pub(super) remote: Remote,
+    tls: OnceCell<Option<Arc<ClientConfig>>>,
+    links: Mutex<Vec<Arc<Link>>>,
+    report: Mutex<Report>,
+    stop: watch::Sender<Stop>,
+    settings: watch::Receiver<Settings>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Report {
+    connected: bool,
+    verified: bool,
+    since: u64,
+    error: Option<TunnelError>,
+    account: Option<AccountView>,
+}
+
+impl Uplink {
+    /// A login of which nothing was tried yet.
+    pub(super) fn new(
+        remote: Remote,
+        settings: watch::Receiver<Settings>,
+        changed: watch::Sender<()>,
+    ) -> Arc<Self> {
+        let report =
+            Report { connected: false, verified: false, since: unix_now(), error: None, account: None };
+        Arc::new(Self {
+            remote,
+            tls: OnceCell::new(),
+            links: Mutex::default(),
+            report: Mutex::new(report),
+            stop: watch::Sender::new(Stop::Run),
+            settings,
+            changed,
+        })
+    }
+
+    /// How it is.
+    pub(super) fn status(&self) -> TunnelStatus {
+        let rtt = self.links().iter().find_map(|link| link.rtt());
+        let report = self.report();
+        TunnelStatus {
+            state: if report.connected { TunnelState::Connected } else { TunnelState::Connecting },
+            server: Some(self.remote.authority.clone()),
+            username: self.remote.credentials.as_ref().map(|login| login.name.to_string()),
+            verified: report.verified,
+            since: report.since,
+            rtt_ms: rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
+            error: report.error.clone(),
+            account: report.account.clone(),
+        }
+    }
+
+    /// A place for a session on the link that carries least; none while there is no link.
+    ///
+    /// # Errors
+    /// Waiting is no use: the remote rejects the login.
+    pub(super) fn place(&self) -> Result<Option<Place>, Refusal> {
+        if let Some(error) = &self.report().error
+            && let Some(refusal) = hopeless(error)
+        {
+            return Err(refusal);
+        }
+        let links = self.links();
+        let open = links.iter().filter(|link| link.is_open());
+        Ok(open.min_by_key(|link| link.streams()).map(Link::place))
+    }
+
+    /// Logs in: the first link, and the remote's word on the login.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) async fn log_in(&self) -> Result<(), TunnelError> {
+        let within = self.settings.borrow().connect_timeout;
+        let attempt = async {
+            let link = Untried(Some(self.link().await?));
+            let view = link.ask(&self.remote).await?;
+            Ok((link, view))
+        };
+        let (link, view) = timeout(within, attempt).await.unwrap_or_else(|_| Err(self.too_late(within)))?;
+        self.links().extend(link.passed());
+        self.connected(view);
+        Ok(())
+    }
+
+    /// Keeps the links until stopped.
+    pub(super) async fn keep(self: Arc<Self>) {
+        let mut stop = self.stop.subscribe();
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop != Stop::Run) => {}
+            () = self.keep_on() => {}
+        }
+        let cut = *stop.borrow() == Stop::Cut;
+        for link in self.links().drain(..) {
+            if cut { link.cut() } else { link.retire() }
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Ends it. The links that carry sessions on, for whoever may have to end those too.
+    pub(super) fn stop(&self, stop: Stop) -> Vec<Arc<Link>> {
+        let links = self.links().clone();
+        self.stop.send_replace(stop);
+        links
+    }
+
+    async fn keep_on(&self) {
+        let mut changed = self.changed.subscribe();
+        let mut settings = self.settings.clone();
+        let mut pause = Pause::default();
+        let (mut attempt, mut refresh) = (Instant::now(), Instant::now() + REFRESH);
+        loop {
+            changed.borrow_and_update();
+            let want = settings.borrow_and_update().connections;
+            let have = self.trim(want);
+            if have < want && attempt <= Instant::now() {
+                match self.grow(have).await {
+                    Ok(()) => pause.reset(),
+                    Err(error) => attempt = Instant::now() + pause.after(&error),
+                }
+                self.changed.send_replace(());
+                continue;
+            }
+            if have > 0 && refresh <= Instant::now() {
+                self.refresh().await;
+                refresh = Instant::now() + REFRESH;
+                continue;
+            }
+            let next = match (have < want, have > 0) {
+                (true, false) => attempt,
+                (true, true) => attempt.min(refresh),
+                (false, _) => refresh,
+            };
+            tokio::select! {
+                _ = changed.changed() => {}
+                _ = settings.changed() => {}
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Lets go of links that ended or are too many; how many there are.
+    fn trim(&self, want: usize) -> usize {
+        let mut links = self.links();
+        links.retain(|link| link.is_open());
+        let have = links.len().min(want);
+        let surplus = links.split_off(have);
+        drop(links);
+        surplus.iter().for_each(|link| link.retire());
+        let mut report = self.report();
+        if have == 0 && report.connected {
+            let message = format!("The connection to {} was lost.", self.remote.authority);
+            tracing::warn!(remote = self.remote.authority, "the tunnel is down");
+            report.go(false, Some(TunnelError::new("unreachable", message)));
+        }
+        have
+    }
+
+    /// One more link; the first one logs in.
+    async fn grow(&self, have: usize) -> Result<(), TunnelError> {
+        if have == 0 {
+            let outcome = self.log_in().await;
+            if let Err(error) = &outcome {
+                self.failed(error.clone());
+            }
+            return outcome;
+        }
+        let within = self.settings.borrow().connect_timeout;
+        let link = timeout(within, self.link()).await.unwrap_or_else(|_| Err(self.too_late(within)))?;
+        self.links().push(link);
+        Ok(())
+    }
+
+    async fn link(&self) -> Result<Arc<Link>, TunnelError> {
+        let tls = self.tls.get_or_try_init(|| dial::trust(&self.remote)).await?;
+        dial::dial(&self.remote, tls.as_ref(), self.changed.clone()).await
+    }
+
+    fn too_late(&self, within: Duration) -> TunnelError {
+        let message = format!("{} did not answer within {} s.", self.remote.authority, within.as_secs_f64());
+        TunnelError::new("timeout", message)
+    }
+
+    /// Asks for the account anew, where it was told before; a login that was changed over there shows here.
+    async fn refresh(&self) {
+        let (asked_before, rejected) = {
+            let report = self.report();
+            (report.verified, report.error.as_ref().is_some_and(|error| hopeless(error).is_some()))
+        };
+        let link =
+            self.links().iter().filter(|link| link.is_open()).min_by_key(|link| link.streams()).cloned();
+        let Some(link) = link.filter(|_| asked_before || rejected) else { return };
+        link.ask();
+        let within = self.settings.borrow().connect_timeout;
+        match timeout(within, account::ask(&link.place(), &self.remote)).await {
+            Ok(Ok(view)) => self.connected(view),
+            Ok(Err(error)) if hopeless(&error).is_some() => self.failed(error),
+            // The link's own watch finds out whether it lives.
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+
+    fn connected(&self, view: Option<AccountView>) {
+        let mut report = self.report();
+        if !report.connected {
+            tracing::info!(remote = self.remote.authority, verified = view.is_some(), "the tunnel is up");
+        }
+        report.verified = view.is_some();
+        report.account = view;
+        report.go(true, None);
+    }
+
+    /// Says what is wrong with it; told to the log once.
+    pub(super) fn failed(&self, error: TunnelError) {
+        let mut report = self.report();
+        if report.error.as_ref() != Some(&error) {
+            tracing::warn!(remote = self.remote.authority, label = error.label, "{error}");
+        }
+        report.verified &= hopeless(&error).is_none();
+        report.go(false, Some(error));
+    }
+
+    fn links(&self) -> MutexGuard<'_, Vec<Arc<Link>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Report {
+    fn go(&mut self, connected: bool, error: Option<TunnelError>) {
+        if self.connected != connected {
+            self.since = unix_now();
+        }
+        self.connected = connected;
+        self.error = error;
+    }
+}
+
+/// A link over which nobody is logged in yet; ended unless it passes.
+struct Untried(Option<Arc<Link>>);
+
+impl Untried {
+    async fn ask(&self, remote: &Remote) -> Result<Option<AccountView>, TunnelError> {
+        match &self.0 {
+            Some(link) => account::ask(&link.place(), remote).await,
+            None => Ok(None),
+        }
+    }
+
+    fn passed(mut self) -> Option<Arc<Link>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Untried {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.take() {
+            link.cut();
+        }
+    }
+}
+
+/// What a session hears at once where the remote rejects the login or cannot be trusted.
+fn hopeless(error: &TunnelError) -> Option<Refusal> {
+    Some(match error.label {
+        "auth_failed" | "auth_required" => Refusal::TunnelLogin,
+        "account_disabled" => Refusal::AccountDisabled,
+        "account_expired" => Refusal::AccountExpired,
+        "quota_exceeded" => Refusal::QuotaExceeded,
+        "certificate" | "bad_request" => Refusal::TunnelDown,
+        _ => return None,
+    })
+}
+
+/// The pauses between attempts: each about twice the one before, with a share of chance, so that a thousand
+/// local roles do not return in step.
+#[derive(Debug, Default)]
+struct Pause(u32);
+
+impl Pause {
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
+
+    fn after(&mut self, error: &TunnelError) -> Duration {
+        let whole = match hopeless(error) {
+            Some(_) => REJECTED,
+            None => LONGEST.min(SHORTEST * (1 << self.0.min(8))),
+        };
+        self.0 = self.0.saturating_add(1);
+        // The standard library's hasher keys are the randomness at hand.
+        let chance = RandomState::new().hash_one(self.0) % 1024;
+        whole / 2 + whole / 2 * chance as u32 / 1024
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        let down = TunnelError::new("unreachable", "");
+        let mut pause = Pause::default();
+        let pauses: Vec<Duration> = (0..40).map(|_| pause.after(&down)).collect();
+        assert!((SHORTEST / 2..=SHORTEST).contains(&pauses[0]), "{pauses:?}");
+        assert!(pauses[5..].iter().all(|pause| (LONGEST / 2..=LONGEST).contains(pause)), "{pauses:?}");
+        assert!(pause.after(&TunnelError::new("auth_failed", "")) >= REJECTED / 2);
+        pause.reset();
+        assert!(pause.after(&down) <= SHORTEST);
+    }
+}
