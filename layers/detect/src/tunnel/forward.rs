@@ -52,7 +52,19 @@ pub(super) async fn serve(ctx: &Context, request: Request<RecvStream>, respond: 
     };
     let Some(respond) = respond.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     match response {
-        Ok(response) => download(respond, response).await,
+        Ok(response) => {
+            let download = download(respond, response);
+            match &mut origin {
+                None => download.await,
+                // A session that was ended is ended for a client that does not read, too. The stream is reset as it
+                // is dropped.
+                Some(origin) => tokio::select! {
+                    biased;
+                    () = download => {}
+                    () = origin.cut() => {}
+                },
+            }
+        }
         Err(refusal) => answer(respond, refusal::response(refusal)),
     }
 }

@@ -1,3 +1,5 @@
+mod abuse;
+
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Context as Task;
 
@@ -370,6 +372,26 @@ async fn a_response_that_breaks_off_is_reset() {
     assert_eq!(response.status(), 200);
     assert!(body(response.into_body()).await.is_err());
     until(|| proxy.node.sessions.count() == 0).await;
+}
+
+#[tokio::test]
+async fn a_kick_reaches_a_client_that_does_not_read() {
+    let proxy = Proxy::start(CONFIG, None).await;
+    let (client, _connection) = client(&proxy).await;
+    let endless = [&b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n"[..], &[b'x'; 4_000_000]].concat();
+    let (addr, asked) = origin(endless.leak()).await;
+    let (response, _) = ask(&client, get(&format!("http://{addr}/")), true).await.unwrap();
+    let moved = || {
+        let mut moved = 0;
+        proxy.node.sessions.each(|live| moved = live.bytes.total(swiftproxy_core::meter::Direction::Down));
+        moved
+    };
+    // Until the window of 64 KiB is full.
+    until(|| moved() > 1 << 16).await;
+    proxy.node.sessions.each(|live| live.cancel.fire(swiftproxy_core::cancel::Reason::Kicked));
+    until(|| proxy.node.sessions.count() == 0).await;
+    assert!(body(response.into_body()).await.is_err());
+    asked.abort();
 }
 
 #[tokio::test]
