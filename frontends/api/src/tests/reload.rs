@@ -3,8 +3,11 @@
 use std::sync::Mutex;
 
 use futures_util::StreamExt;
+use swiftproxy_core::config::{Config, Sources};
+use swiftproxy_core::server::Follower;
 
 use super::*;
+use crate::follow::Check;
 
 fn change(api: &Arc<Api>, config: &ApiConfig) {
     api.prepare(config, &mut |error| panic!("{error}")).unwrap()();
@@ -67,4 +70,45 @@ async fn a_wrong_table_changes_nothing() {
     assert_eq!(errors[0].key, "api.secret");
     assert_eq!(running.api.local_addr(), Some(running.addr));
     assert!(Api::bind(Node::new("test"), &open).is_err());
+}
+
+fn load(table: &str) -> Config {
+    let text =
+        format!("[listeners.a]\nbind = \"127.0.0.1:0\"\nstack = [\"detect\"]\nrelay = \"direct\"\n{table}");
+    let texts = vec![("a.toml".into(), text)];
+    Config::load(&Sources { texts, sections: vec!["api"], ..Sources::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn it_follows_a_servers_configuration() {
+    let api = Api::new(Node::new("test"));
+    let follower = api.follower();
+    for none in ["", "[api]\n", "[api]\nsecret = \"s\"\n"] {
+        follower.prepare(&load(none)).unwrap()();
+        assert_eq!(api.local_addr(), None);
+    }
+    let config = load("[api]\nbind = \"127.0.0.1:0\"\n");
+    let change = follower.prepare(&config).unwrap();
+    assert_eq!(api.local_addr(), None, "nothing before it is carried out");
+    change();
+    let addr = api.local_addr().unwrap();
+    follower.prepare(&config).unwrap()();
+    assert_eq!(api.local_addr(), Some(addr));
+    // Checking binds nothing, so a running instance is no error.
+    assert!(Check.prepare(&load(&format!("[api]\nbind = \"{addr}\"\n"))).is_ok());
+    for (table, key) in [
+        ("bind = \"0.0.0.0:0\"", "api.secret"),
+        ("bind = \"localhost\"", "api.bind"),
+        ("bond = 1", "api"),
+        ("secret = \"\"", "api.secret"),
+        ("allow_origins = [\"*\"]", "api.allow_origins"),
+    ] {
+        let config = load(&format!("[api]\n{table}\n"));
+        for follower in [&Check as &dyn Follower, &*follower] {
+            let errors = follower.prepare(&config).err().unwrap().0;
+            assert!(errors[0].key.starts_with(key), "{table}: {errors:?}");
+            assert!(errors[0].place.is_some(), "{table}: {errors:?}");
+        }
+    }
+    assert_eq!(api.local_addr(), Some(addr));
 }
