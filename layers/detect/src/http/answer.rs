@@ -115,7 +115,10 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite>(
         };
         let data = match frame.map(|frame| frame.map(|frame| frame.into_data())) {
             None => break,
-            Some(Err(_)) => return Turn::Gone,
+            Some(Err(_)) => {
+                let _ = writer.say(&line).await;
+                return Turn::Gone;
+            }
             Some(Ok(Err(other))) => {
                 trailers = other.into_trailers().unwrap_or_default();
                 continue;
