@@ -32,3 +32,41 @@ pub(crate) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     // Whether it was heard or not: the stream is closed now.
     let _ = timeout(PATIENCE, listen).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_heard_out_but_not_for_ever() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let client = tokio::spawn(async move {
+            far.write_all(&[0; 10_000]).await.expect("heard");
+            far.shutdown().await.expect("heard");
+            far.read(&mut [0]).await.expect("an end")
+        });
+        linger(near).await;
+        assert_eq!(client.await.expect("no panic"), 0);
+
+        let start = Instant::now();
+        let (near, silent) = tokio::io::duplex(64);
+        linger(near).await;
+        assert_eq!(start.elapsed(), PATIENCE);
+        drop(silent);
+
+        let start = Instant::now();
+        let (near, mut endless) = tokio::io::duplex(1 << 16);
+        let endless = tokio::spawn(async move {
+            let mut sent = 0;
+            while let Ok(n) = endless.write(&[0; 4096]).await {
+                sent += n;
+            }
+            sent
+        });
+        linger(near).await;
+        assert!(endless.await.expect("no panic") <= MOST + (2 << 16));
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+}
