@@ -67,7 +67,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite>(
         let mut hints = hints;
         let response = match ask {
             Ok(ask) => {
-                let mut response = std::pin::pin!(forward::relay(ctx, origin, ask));
+                // Its room is given back before the response passes.
+                let mut response = Box::pin(forward::relay(ctx, origin, ask));
                 loop {
                     tokio::select! {
                         biased;

@@ -136,10 +136,11 @@ async fn turn<S: AsyncRead + AsyncWrite>(
     match std::mem::replace(&mut head.target, RequestTarget::Asterisk) {
         RequestTarget::Authority(target) => connect(reader, writer, ctx, &head, target).await,
         RequestTarget::Absolute { authority, path_and_query } => {
-            exchange::serve(reader, writer, origin, ctx, head, authority, path_and_query).await
+            // On its own, for a tunnel that is being dialled needs no room for it.
+            Box::pin(exchange::serve(reader, writer, origin, ctx, head, authority, path_and_query)).await
         }
         RequestTarget::Origin(path) if path.path() == account::PATH => {
-            let answer = account::answer(ctx, &head.method, &head.headers).await;
+            let answer = Box::pin(account::answer(ctx, &head.method, &head.headers)).await;
             // A body that nobody asked for is not read.
             let keep = match head.body {
                 BodyLength::None | BodyLength::Length(0) => answer::persistence_of(&head, ctx),

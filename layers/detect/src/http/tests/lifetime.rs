@@ -37,6 +37,20 @@ async fn a_client_that_leaves_takes_its_request_along() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_ends_its_dial() {
+    let proxy = Proxy::open().await;
+    for line in ["CONNECT hang.test:1", "GET http://hang.test/", "POST http://hang.test/"] {
+        let mut client = proxy.client().await;
+        client.say(&format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        while proxy.node.sessions.count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        abort(client);
+        within(proxy.node.sessions.emptied()).await;
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_ends_its_half_still_hears_the_answer() {
     let (proxy, origin) = (Proxy::open().await, Origin::new().await);
     let mut client = proxy.client().await;

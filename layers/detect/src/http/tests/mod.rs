@@ -52,8 +52,8 @@ impl Authenticator for Doorman {
     }
 }
 
-/// The proxy, over a stub stack: `LABEL.refused` is refused with that label, `*.test` is this machine, an address
-/// is itself.
+/// The proxy, over a stub stack: `LABEL.refused` is refused with that label, `hang.test` is never
+/// connected, any other name is this machine, an address is itself.
 struct Proxy {
     node: Arc<Node>,
     addr: SocketAddr,
@@ -120,6 +120,7 @@ async fn dial(mut session: Session, passwords: bool, opened: Arc<AtomicUsize>) -
         Host::Ip(ip) => SocketAddr::new(*ip, session.target().port),
         Host::Domain(name) => match name.strip_suffix(".refused") {
             Some(label) => return Err(Refusal::from_label(label).expect("a label")),
+            None if &**name == "hang.test" => std::future::pending().await,
             None => ([127, 0, 0, 1], session.target().port).into(),
         },
     };

@@ -57,6 +57,19 @@ async fn a_kick_ends_it() {
 }
 
 #[tokio::test]
+async fn a_kick_reaches_one_who_does_not_read() {
+    let proxy = Proxy::open().await;
+    let (mut client, mut target) = switched(&proxy).await;
+    let piece = vec![b'x'; 1 << 20];
+    while let Ok(written) = tokio::time::timeout(Duration::from_millis(300), target.0.write(&piece)).await {
+        written.expect("written");
+    }
+    proxy.node.sessions.each(|live| live.cancel.fire(swiftproxy_core::cancel::Reason::Disabled));
+    within(proxy.node.sessions.emptied()).await;
+    client.rest().await;
+}
+
+#[tokio::test]
 async fn an_upgrade_that_is_declined() {
     let (proxy, origin) = (Proxy::open().await, Origin::new().await);
     let mut client = proxy.client().await;
