@@ -16,9 +16,9 @@ const PROBES: Duration = Duration::from_secs(15);
 
 /// How connections are made.
 #[derive(Debug)]
-pub(super) struct Manner {
-    pub(super) keepalive: Duration,
-    pub(super) bind: Option<IpAddr>,
+pub(crate) struct Manner {
+    pub(crate) keepalive: Duration,
+    pub(crate) bind: Option<IpAddr>,
 }
 
 /// A connection, made or being made.

@@ -19,7 +19,7 @@ const DELAY: Duration = Duration::from_millis(250);
 const MOST: usize = 16;
 
 /// Families in turn, beginning with the resolver's first (RFC 8305 §4); each address once.
-pub(super) fn interleave(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+pub(crate) fn interleave(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let (mut firsts, mut others) = (Vec::new(), Vec::new());
     for addr in found {
         let same = firsts.first().is_none_or(|first: &SocketAddr| first.is_ipv4() == addr.is_ipv4());
@@ -42,7 +42,7 @@ pub(super) fn interleave(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketA
 }
 
 /// The first connection that is made to any of them.
-pub(super) async fn race(addrs: &[SocketAddr], manner: &Manner) -> Result<(SocketAddr, TcpStream), Refusal> {
+pub(crate) async fn race(addrs: &[SocketAddr], manner: &Manner) -> Result<(SocketAddr, TcpStream), Refusal> {
     let mut next = addrs.iter().copied().peekable();
     let mut running: Vec<(SocketAddr, Attempt)> = Vec::new();
     let mut failure = None;

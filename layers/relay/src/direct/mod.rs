@@ -26,12 +26,14 @@ use tower::Service;
 
 use crate::engine::Engine;
 
-mod attempt;
-mod eyeballs;
+pub(crate) mod attempt;
+pub(crate) mod eyeballs;
+mod resolve;
 #[cfg(test)]
 mod tests;
 
 use attempt::{Attempt, Manner};
+use resolve::Resolver;
 
 /// Dials targets from this machine.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -79,6 +81,7 @@ impl RelayConfig for Config {
             connect_timeout: self.connect_timeout.0,
             idle_timeout: self.idle_timeout.map(|span| span.0),
             manner: Manner { keepalive: self.keepalive.0, bind: self.bind },
+            resolver: build.node.state("resolver", Resolver::default),
             engine: Engine::of(build.node, self.splice),
         })))
     }
@@ -92,6 +95,7 @@ struct Inner {
     connect_timeout: Duration,
     idle_timeout: Option<Duration>,
     manner: Manner,
+    resolver: Arc<Resolver>,
     engine: Arc<dyn opened::Engine>,
 }
 
@@ -147,15 +151,13 @@ impl Inner {
         let port = session.target().port;
         let found = match &session.target().host {
             Host::Domain(name) => {
-                let lookup = tokio::net::lookup_host((&**name, port));
-                unless_over(&live, deadline, Refusal::DnsFailed, lookup).await?
+                let lookup = self.resolver.resolve(name, port);
+                unless_over(&live, deadline, Refusal::DnsFailed, lookup).await??
             }
             Host::Ip(_) => return Err(Refusal::Internal),
         };
-        let found = found.map_err(|_| Refusal::DnsFailed)?;
-        let found = eyeballs::interleave(found.map(|addr| SocketAddr::new(addr.ip().to_canonical(), port)));
         let mut denied = None;
-        let mut allowed = found;
+        let mut allowed = eyeballs::interleave(found.into_iter());
         allowed.retain(|addr| match session.check_address(*addr) {
             Ok(()) => true,
             Err(refusal) => {

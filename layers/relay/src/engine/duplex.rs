@@ -107,3 +107,14 @@ impl Drop for Duplex {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        let size = size_of::<Duplex>();
+        assert!(size <= 640, "{size} bytes");
+    }
+}

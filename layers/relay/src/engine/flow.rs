@@ -111,6 +111,7 @@ impl Flow {
                 }
                 Stage::Ended | Stage::Shut => {
                     self.let_go(way.shared);
+                    self.rest = Vec::new();
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -149,6 +150,8 @@ impl Flow {
         };
         if ready.is_pending() {
             self.wait.give_up();
+            // A flow at rest owns no buffer; one that runs uses its own again.
+            self.rest = Vec::new();
         }
         ready
     }
@@ -162,18 +165,17 @@ impl Flow {
         }
     }
 
-    /// Keeps what the sink did not take.
+    /// Keeps what the sink did not take. Nothing else is kept at the time.
     pub(super) fn keep(&mut self, rest: &[u8], shared: &Shared) {
         shared.held.fetch_add(rest.len(), Relaxed);
-        self.rest = rest.to_vec();
-        self.taken = 0;
+        self.rest.extend_from_slice(rest);
     }
 
-    /// Frees the memory of what was kept.
+    /// Keeps nothing any more.
     pub(super) fn let_go(&mut self, shared: &Shared) {
         if !self.rest.is_empty() {
             shared.held.fetch_sub(self.rest.len(), Relaxed);
-            self.rest = Vec::new();
+            self.rest.clear();
             self.taken = 0;
         }
     }

@@ -19,22 +19,21 @@ over_engines!(
 );
 
 async fn bulk_both_ways_at_once(engine: Engine) {
-    const SIZE: usize = 64 << 20;
+    const SIZE: usize = 128 << 20;
     let Running { client, target, live, task } = Running::start(&engine, session(), &[]).await;
     let ((client_read, client_write), (target_read, target_write)) =
         (client.into_split(), target.into_split());
-    let (up, down) = (pattern(1, SIZE), pattern(2, SIZE));
-    let sent = [send(client_write, up.clone()), send(target_write, down.clone())];
-    let receive = |mut half: tokio::net::tcp::OwnedReadHalf| async move {
-        let mut got = Vec::new();
-        half.read_to_end(&mut got).await.unwrap();
-        got
-    };
-    let (at_client, at_target) =
-        tokio::join!(tokio::spawn(receive(client_read)), tokio::spawn(receive(target_read)));
-    assert!(at_client.unwrap() == down && at_target.unwrap() == up, "what came is not what was sent");
-    for sent in sent {
-        sent.await.unwrap();
+    // Lengths that no buffer's is a multiple or part of.
+    let (up, down) = (pattern(1, 1_000_003), pattern(2, 999_983));
+    let (up_too, down_too) = (up.clone(), down.clone());
+    let all = [
+        tokio::spawn(async move { send(client_write, &up, SIZE).await }),
+        tokio::spawn(async move { send(target_write, &down, SIZE).await }),
+        tokio::spawn(async move { receive(target_read, &up_too, SIZE).await }),
+        tokio::spawn(async move { receive(client_read, &down_too, SIZE).await }),
+    ];
+    for task in all {
+        task.await.unwrap();
     }
     tokio::time::timeout(LONG, task).await.unwrap().unwrap();
     assert_eq!(live.outcome(), Some("done"));
@@ -172,8 +171,7 @@ async fn a_target_that_answered_and_closed_is_heard_out(engine: Engine) {
 async fn who_never_reads_holds_little(engine: Engine) {
     let mut all = Vec::new();
     for _ in 0..100 {
-        let Running { client, mut target, live, task } = Running::start(&engine, session(), &[]).await;
-        socket2::SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
+        let Running { client, mut target, live, task } = Running::start_narrow(&engine, session()).await;
         let download = tokio::spawn(async move {
             let bytes = pattern(11, 1 << 16);
             while target.write_all(&bytes).await.is_ok() {}

@@ -51,6 +51,24 @@ struct Running {
 impl Running {
     async fn start(engine: &Engine, session: Session, early: &[u8]) -> Self {
         let ((client, near), (far, target)) = tokio::join!(pair(), pair());
+        Self::between(engine, session, early, (client, near), (far, target))
+    }
+
+    /// One whose client's connection holds little.
+    async fn start_narrow(engine: &Engine, session: Session) -> Self {
+        let ((client, near), (far, target)) = tokio::join!(pair(), pair());
+        socket2::SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
+        socket2::SockRef::from(&near).set_send_buffer_size(4096).unwrap();
+        Self::between(engine, session, &[], (client, near), (far, target))
+    }
+
+    fn between(
+        engine: &Engine,
+        session: Session,
+        early: &[u8],
+        (client, near): (TcpStream, TcpStream),
+        (far, target): (TcpStream, TcpStream),
+    ) -> Self {
         let live = session.live().clone();
         let near = Box::new(Tcp::with_early(near, early.to_vec()));
         let task = tokio::spawn(engine.run(session, near, Box::new(Tcp::new(far))));
@@ -90,12 +108,36 @@ fn pattern(seed: u64, n: usize) -> Vec<u8> {
     bytes
 }
 
-/// Sends it and says that nothing follows.
-fn send(mut half: tokio::net::tcp::OwnedWriteHalf, bytes: Vec<u8>) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        half.write_all(&bytes).await.unwrap();
-        half.shutdown().await.unwrap();
-    })
+/// Sends `n` bytes, the pattern over and over, and says that nothing follows.
+async fn send(mut half: tokio::net::tcp::OwnedWriteHalf, pattern: &[u8], n: usize) {
+    let mut sent = 0;
+    while sent < n {
+        let chunk = &pattern[..pattern.len().min(n - sent)];
+        half.write_all(chunk).await.unwrap();
+        sent += chunk.len();
+    }
+    half.shutdown().await.unwrap();
+}
+
+/// Receives to the end, and sees to it that it is `n` bytes of the pattern over and over.
+async fn receive(mut half: tokio::net::tcp::OwnedReadHalf, pattern: &[u8], n: usize) {
+    let mut buffer = vec![0; 1 << 16];
+    let mut got = 0;
+    loop {
+        let read = half.read(&mut buffer).await.unwrap();
+        if read == 0 {
+            break;
+        }
+        let mut heard = &buffer[..read];
+        while !heard.is_empty() {
+            let at = got % pattern.len();
+            let (now, later) = heard.split_at(heard.len().min(pattern.len() - at));
+            assert!(now == &pattern[at..at + now.len()], "byte {got} and on are not what was sent");
+            got += now.len();
+            heard = later;
+        }
+    }
+    assert_eq!(got, n);
 }
 
 /// Waits until `is` holds.
