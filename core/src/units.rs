@@ -23,9 +23,12 @@ impl Rate {
     /// No limit.
     pub const UNLIMITED: Self = Self(None);
 
-    /// So many bytes per second; 0 means unlimited.
+    /// The highest rate, in bytes per second: what an SQL integer holds.
+    pub const MAX: u64 = i64::MAX.unsigned_abs();
+
+    /// So many bytes per second; 0 means unlimited, more than [`Rate::MAX`] means that.
     pub fn bytes_per_second(rate: u64) -> Self {
-        Self((rate > 0).then_some(rate))
+        Self((rate > 0).then_some(rate.min(Self::MAX)))
     }
 
     /// Bytes per second; none is unlimited.
@@ -88,7 +91,7 @@ impl FromStr for Rate {
         let rate = value.checked_mul(prefix(name).ok_or_else(wrong)?).ok_or_else(wrong)? / (scale * bits);
         match u64::try_from(rate) {
             Ok(0) => Err(UnitError(format!("\"{text}\" is less than one byte per second; {RATE_HELP}"))),
-            Ok(rate) if rate < u64::MAX / 2 => Ok(Self(Some(rate))),
+            Ok(rate) if rate <= Self::MAX => Ok(Self(Some(rate))),
             _ => Err(UnitError(format!("\"{text}\" is more than can be counted; {RATE_HELP}"))),
         }
     }
@@ -271,9 +274,17 @@ mod tests {
         assert!("5".parse::<Span>().is_err() && "5".parse::<Bytes>().is_err());
     }
 
+    #[test]
+    fn the_highest_rate() {
+        let most = Rate::bytes_per_second(u64::MAX);
+        assert_eq!(most.get(), Some(Rate::MAX));
+        assert_eq!(most.to_string().parse(), Ok(most));
+        assert!(format!("{}B/s", Rate::MAX + 1).parse::<Rate>().is_err());
+    }
+
     proptest! {
         #[test]
-        fn what_is_printed_parses_to_the_same(n in 1..u64::MAX / 2, millis in 0..1_000_000_000_000_u64) {
+        fn what_is_printed_parses_to_the_same(n: u64, millis in 0..1_000_000_000_000_u64) {
             let rate = Rate::bytes_per_second(n);
             prop_assert_eq!(rate.to_string().parse(), Ok(rate));
             prop_assert_eq!(Bytes(n).to_string().parse(), Ok(Bytes(n)));

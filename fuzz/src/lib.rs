@@ -4,10 +4,11 @@
 
 use std::fmt::Debug;
 
-/// The prefixes of an input of `n` bytes that are tried: all of a short one, 64 of a long one and its last few.
+/// The shorter inputs of one of `n` bytes that are tried, in order: all where it is short, 64 and the last few
+/// where it is long.
 pub fn splits(n: usize) -> impl Iterator<Item = usize> {
     let step = (n / 64).max(1);
-    (0..n).step_by(step).chain(n.saturating_sub(if step > 1 { 4 } else { 0 })..n)
+    (0..n).filter(move |short| short % step == 0 || short + 4 > n)
 }
 
 /// Reads one message from the front of `bytes` and checks that

@@ -3,7 +3,7 @@
 //! Invariant: a request is one line of JSON of at most [`MAX_LINE`] bytes; what follows its `\r\n` is the
 //! stream's. There is no line for a refusal: the connection is closed without a word.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use swiftproxy_core::credentials::Credentials;
@@ -59,10 +59,7 @@ impl Request {
         let password = Secret::new(line.password);
         let port = match line.dport {
             Port::Number(port) => port,
-            Port::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-                text.parse().map_err(|_| Malformed("not a port"))?
-            }
-            Port::Text(_) => return Err(Malformed("not a port")),
+            Port::Text(text) => digits(&text).ok_or(Malformed("not a port"))?,
         };
         let target = domain(line.dst.as_bytes(), port)?;
         Ok(Some((Self { target, credentials: Credentials { name: line.user.into(), password } }, n)))
@@ -102,8 +99,13 @@ pub fn parse_reply(bytes: &[u8]) -> Parsed<SocketAddr> {
     let Some((line, n)) = line(bytes)? else { return Ok(None) };
     let line = std::str::from_utf8(line).map_err(|_| bad)?;
     let (host, port) = line.split_once(' ').ok_or(bad)?;
-    let bound = SocketAddr::new(host.parse().map_err(|_| bad)?, port.parse().map_err(|_| bad)?);
-    Ok(Some((bound, n)))
+    let (host, port): (IpAddr, u16) = (host.parse().map_err(|_| bad)?, digits(port).ok_or(bad)?);
+    Ok(Some((SocketAddr::new(host.to_canonical(), port), n)))
+}
+
+/// A port in digits alone; `parse` would take a sign.
+fn digits(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// A line without its end, and its length with it.
@@ -174,7 +176,11 @@ mod tests {
     fn the_answer() {
         assert_eq!(reply("192.0.2.1:80".parse().expect("address")), "192.0.2.1 80\r\n");
         assert_eq!(reply("[2001:db8::1]:80".parse().expect("address")), "2001:db8::1 80\r\n");
-        assert!(parse_reply(b"nonsense\r\n").is_err());
+        for bytes in [&b"nonsense\r\n"[..], b"192.0.2.1 +80\r\n", b"192.0.2.1 \r\n", b"192.0.2.1 80 \r\n"] {
+            assert!(parse_reply(bytes).is_err(), "{}", bytes.escape_ascii());
+        }
+        let mapped = parse_reply(b"::ffff:192.0.2.1 80\r\n").expect("read").expect("whole");
+        assert_eq!(mapped.0, "192.0.2.1:80".parse().expect("address"));
     }
 
     proptest! {
