@@ -326,3 +326,26 @@ fn own(error: &'static str, text: &'static str) -> Response<Body> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_plain_length_or_none() {
+        let of = |said: &'static str, chunked, exact| {
+            let mut headers = HeaderMap::new();
+            headers.append(CONTENT_LENGTH, HeaderValue::from_static(said));
+            headers.append(CONTENT_LENGTH, HeaderValue::from_static(said));
+            one_length(&mut headers, chunked, exact);
+            let left: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().collect();
+            assert!(left.len() < 2);
+            left.first().map(|length| length.to_str().expect("text").to_owned())
+        };
+        assert_eq!(of("5", false, Some(5)).as_deref(), Some("5"));
+        assert_eq!(of("5, 5", false, Some(5)).as_deref(), Some("5"));
+        assert_eq!(of("1000", false, Some(0)).as_deref(), Some("1000"), "of HEAD");
+        assert_eq!(of("5", true, None), None);
+        assert_eq!(of("x", false, None), None);
+    }
+}

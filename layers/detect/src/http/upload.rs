@@ -216,3 +216,50 @@ impl Body for UploadBody {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_broke_off_ends_in_an_error() {
+        for length in [BodyLength::Length(5), BodyLength::Chunked] {
+            let (sender, mut body) = Upload::new(length).body();
+            sender.send(Piece::Data(Bytes::from_static(b"1234"))).await.expect("taken");
+            drop(sender);
+            assert!(body.frame().await.expect("a piece").is_ok());
+            assert!(body.frame().await.expect("an error").is_err());
+        }
+        let (sender, mut body) = Upload::new(BodyLength::Length(5)).body();
+        sender.send(Piece::Data(Bytes::from_static(b"12345"))).await.expect("taken");
+        drop(sender);
+        assert!(body.frame().await.expect("a piece").is_ok());
+        assert!(body.frame().await.is_none());
+    }
+
+    /// However a body in chunks is cut, it comes out the same.
+    #[tokio::test]
+    async fn at_every_split() {
+        let words = "3\r\nabc\r\n1;x=y\r\nd\r\nA\r\n0123456789\r\n0\r\nX: y\r\n\r\nnext";
+        for at in 0..=words.len() {
+            let (client, mut peer) = tokio::io::duplex(256);
+            let (mut reader, _writer) = crate::http::client::split(client, words.as_bytes()[..at].to_vec());
+            tokio::io::AsyncWriteExt::write_all(&mut peer, &words.as_bytes()[at..]).await.expect("room");
+            let mut upload = Upload::new(BodyLength::Chunked);
+            let (mut all, mut trailers) = (Vec::new(), HeaderMap::new());
+            while !upload.is_done() {
+                match upload.next(&mut reader).await.expect("well framed") {
+                    Piece::Data(data) => all.extend_from_slice(&data),
+                    Piece::End(last) => trailers = last,
+                }
+            }
+            assert_eq!((all.as_slice(), trailers.len()), (&b"abcd0123456789"[..], 1), "{at}");
+            if reader.bytes.len() < 4 {
+                reader.more().await.expect("more");
+            }
+            assert_eq!(&reader.bytes[..], b"next", "{at}");
+        }
+    }
+}

@@ -64,6 +64,31 @@ async fn a_client_that_ends_its_half_still_hears_the_answer() {
     within(proxy.node.sessions.emptied()).await;
 }
 
+/// What is gone for good looks as if it had ended its half; it is not waited for for ever, but an answer that
+/// moves is heard out.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_stands_still_is_not_waited_for() {
+    let (proxy, origin) = (Proxy::open().await, Origin::new().await);
+    for pieces in [0, 5] {
+        let mut client = proxy.client().await;
+        client.say(&get(&origin)).await;
+        client.end().await;
+        let mut target = origin.accept().await;
+        target.head().await;
+        target.say("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n").await;
+        client.head().await;
+        for _ in 0..pieces {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            target.say("x").await;
+            assert_eq!(client.body(1).await, "x");
+        }
+        let since = tokio::time::Instant::now();
+        proxy.node.sessions.emptied().await;
+        assert!(since.elapsed() >= Duration::from_secs(29), "{:?}", since.elapsed());
+        assert!(since.elapsed() <= Duration::from_secs(61), "{:?}", since.elapsed());
+    }
+}
+
 #[tokio::test]
 async fn a_body_that_breaks_off_reaches_no_end() {
     let (proxy, origin) = (Proxy::open().await, Origin::new().await);
