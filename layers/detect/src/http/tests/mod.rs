@@ -58,6 +58,8 @@ struct Proxy {
     node: Arc<Node>,
     addr: SocketAddr,
     opened: Arc<AtomicUsize>,
+    /// Connections that were served to their ends.
+    served: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -84,12 +86,21 @@ impl Proxy {
             move |session| dial(session, passwords, opened.clone())
         }));
         let front = Front::new(layer.layer(stack));
-        tokio::spawn(async move {
-            while let Ok((stream, client)) = socket.accept().await {
-                tokio::spawn(front.serve(Connection { stream, client, listener: listener.clone() }));
+        let served = Arc::new(AtomicUsize::new(0));
+        tokio::spawn({
+            let served = served.clone();
+            async move {
+                while let Ok((stream, client)) = socket.accept().await {
+                    let serving = front.serve(Connection { stream, client, listener: listener.clone() });
+                    let served = served.clone();
+                    tokio::spawn(async move {
+                        serving.await;
+                        served.fetch_add(1, SeqCst);
+                    });
+                }
             }
         });
-        Self { node, addr, opened }
+        Self { node, addr, opened, served }
     }
 
     async fn client(&self) -> Peer {
@@ -101,6 +112,16 @@ impl Proxy {
         let mut client = self.client().await;
         client.say(words).await;
         client.rest().await
+    }
+
+    /// Waits until so many connections were served to their ends.
+    async fn served(&self, n: usize) {
+        let served = async {
+            while self.served.load(SeqCst) < n {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within(served).await;
     }
 
     fn opened(&self) -> usize {

@@ -66,6 +66,7 @@ async fn a_kick_reaches_one_who_does_not_read() {
     }
     proxy.node.sessions.each(|live| live.cancel.fire(swiftproxy_core::cancel::Reason::Disabled));
     within(proxy.node.sessions.emptied()).await;
+    proxy.served(1).await;
     client.rest().await;
 }
 
