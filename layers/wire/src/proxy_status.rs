@@ -3,6 +3,8 @@
 //! Invariant: a refusal that was printed is read back as itself, by its label in `details`; of a proxy that is
 //! not ours the registered `error` token is understood.
 
+use std::net::SocketAddr;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use swiftproxy_core::error::Refusal;
 
@@ -64,6 +66,22 @@ pub fn value(refusal: Refusal) -> HeaderValue {
 pub fn from_headers(headers: &HeaderMap) -> Option<Refusal> {
     let values = || headers.get_all(PROXY_STATUS).iter().map(HeaderValue::as_bytes);
     values().find_map(by_label).or_else(|| values().find_map(by_token))
+}
+
+/// The field's value on a success: where the target was dialled from, `swiftproxy; bound="192.0.2.1:5678"`.
+pub fn bound_value(bound: SocketAddr) -> HeaderValue {
+    // An address is visible ASCII, so there is no such error.
+    HeaderValue::from_str(&format!("{NAME}; bound=\"{bound}\"")).unwrap_or(HeaderValue::from_static(NAME))
+}
+
+/// Where the target was dialled from, if the fields of a response tell.
+pub fn bound(headers: &HeaderMap) -> Option<SocketAddr> {
+    headers.get_all(PROXY_STATUS).iter().find_map(|value| {
+        Parameters(value.as_bytes()).find_map(|(key, text)| {
+            let text = (key == b"bound").then_some(text)?;
+            std::str::from_utf8(text).ok()?.parse().ok()
+        })
+    })
 }
 
 /// The refusal that one value of the field tells, if it does.
@@ -191,11 +209,40 @@ mod tests {
         assert_eq!(from_headers(&HeaderMap::new()), None);
     }
 
+    #[test]
+    fn bound_addresses() {
+        for (text, expected) in [
+            ("a, swiftproxy;bound=\"[2001:db8::1]:1\";x=1", Some("[2001:db8::1]:1")),
+            ("a; bound=\"nowhere\", b; bound=\"192.0.2.1:5678\"", Some("192.0.2.1:5678")),
+            ("swiftproxy; details=\"; bound=\\\"192.0.2.1:1\\\"\"", None),
+            ("swiftproxy; bound=\"192.0.2.1:5678", None),
+            ("swiftproxy", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(PROXY_STATUS, HeaderValue::from_str(text).expect("text"));
+            assert_eq!(bound(&headers), expected.map(|addr| addr.parse().expect("an address")), "{text}");
+        }
+        assert_eq!(bound(&HeaderMap::new()), None);
+    }
+
     proptest! {
+        #[test]
+        fn bound_round_trip(addr: SocketAddr) {
+            let mut headers = HeaderMap::new();
+            headers.insert(PROXY_STATUS, bound_value(addr));
+            // A scope is not told: it says nothing on another machine.
+            if !matches!(addr, SocketAddr::V6(v6) if v6.scope_id() != 0) {
+                prop_assert_eq!(bound(&headers).map(|found| found.to_string()), Some(addr.to_string()));
+            }
+        }
+
         #[test]
         fn any_bytes(bytes: Vec<u8>, text in "[a-z;,=\"\\\\ ]{0,60}") {
             let _ = parse(&bytes);
             let _ = parse(text.as_bytes());
+            let mut headers = HeaderMap::new();
+            headers.extend(HeaderValue::from_bytes(&bytes).ok().map(|value| (PROXY_STATUS, value)));
+            let _ = bound(&headers);
         }
 
         #[test]

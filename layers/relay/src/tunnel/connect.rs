@@ -9,7 +9,7 @@ use std::sync::Arc;
 use h2::Reason;
 use http::header::PROXY_AUTHORIZATION;
 use http::uri::{Authority, Uri};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use swiftproxy_core::cancel;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::opened::{Engine, Opened};
@@ -120,7 +120,7 @@ async fn ask(
     if !response.status().is_success() {
         return Err(Failure::Refused(refused(uplink, &response)));
     }
-    let bound = bound(response.headers());
+    let bound = proxy_status::bound(response.headers());
     Ok((H2End::new(send, response.into_body()), bound))
 }
 
@@ -182,37 +182,9 @@ fn cancelled(reason: cancel::Reason) -> Refusal {
     }
 }
 
-/// The address that the remote dialled from: `Proxy-Status: swiftproxy; bound="192.0.2.1:5678"`.
-fn bound(headers: &HeaderMap) -> Option<SocketAddr> {
-    let values = headers.get_all(proxy_status::PROXY_STATUS);
-    values.iter().filter_map(|value| value.to_str().ok()).find_map(|value| {
-        // A quote inside a string is escaped (RFC 9651 §3.3.3), so these bytes are a parameter's.
-        let (_, rest) = value.split_once("bound=\"")?;
-        rest.split_once('"')?.0.parse().ok()
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    #[test]
-    fn bound_addresses() {
-        for (text, expected) in [
-            ("swiftproxy; bound=\"192.0.2.1:5678\"", Some("192.0.2.1:5678")),
-            ("a, swiftproxy;bound=\"[2001:db8::1]:1\";x=1", Some("[2001:db8::1]:1")),
-            ("swiftproxy; bound=\"nowhere\"", None),
-            ("swiftproxy; bound=\"192.0.2.1:5678", None),
-            ("swiftproxy", None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(proxy_status::PROXY_STATUS, HeaderValue::from_str(text).unwrap());
-            assert_eq!(bound(&headers), expected.map(|addr| addr.parse().unwrap()), "{text}");
-        }
-        assert_eq!(bound(&HeaderMap::new()), None);
-    }
 
     #[test]
     fn targets_as_authorities() {

@@ -8,19 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use socket2::{SockRef, TcpKeepalive};
+use swiftproxy_core::error::Refusal;
 use swiftproxy_core::tunnel::TunnelError;
 use swiftproxy_wire::tls::{ALPN_H2, Distrust, Trust, client_config, server_name};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use super::link::Link;
 use super::remote::Remote;
+use crate::direct::attempt::Manner;
+use crate::direct::eyeballs::{interleave, race};
 
-/// How long one address has before the next is tried beside it (RFC 8305 §5).
-const STAGGER: Duration = Duration::from_millis(250);
+/// How links are dialled.
+const MANNER: Manner = Manner { keepalive: Duration::from_secs(30), bind: None };
 
 /// How long sent bytes may stay unacknowledged; the far end always reads, so a closed window is no excuse.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -92,75 +93,28 @@ async fn connect(remote: &Remote) -> Result<TcpStream, TunnelError> {
     if found.is_empty() {
         return Err(unreachable("its name has no address"));
     }
-    let addrs: Vec<SocketAddr> = found.into_iter().filter(|addr| remote.may_dial(*addr)).collect();
+    let addrs = interleave(found.into_iter().filter(|addr| remote.may_dial(*addr)));
     if addrs.is_empty() {
         return Err(TunnelError::new(
             "bad_request",
             format!("{at} is not this machine, and the link is not encrypted."),
         ));
     }
-    let stream = race(interleave(addrs)).await.map_err(|error| unreachable(&reason(&error)))?;
-    prepare(&stream);
+    let (_, stream) = race(&addrs, &MANNER).await.map_err(|refusal| unreachable(reason(refusal)))?;
+    // What fails here fails on use.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
     Ok(stream)
 }
 
-/// The families in turn, beginning with the one the resolver put first (RFC 8305 §4).
-fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let first = addrs.first().is_some_and(SocketAddr::is_ipv6);
-    let (one, other): (Vec<_>, Vec<_>) = addrs.into_iter().partition(|addr| addr.is_ipv6() == first);
-    let (mut one, mut other) = (one.into_iter(), other.into_iter());
-    let mut turns = Vec::new();
-    loop {
-        match (one.next(), other.next()) {
-            (None, None) => return turns,
-            pair => turns.extend([pair.0, pair.1].into_iter().flatten()),
-        }
+fn reason(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Refused => "nobody listens on that port",
+        Refusal::Timeout => "it does not answer",
+        Refusal::UnreachableNet => "there is no network that leads there",
+        Refusal::UnreachableHost => "there is no way to its host",
+        _ => "the system does not say why",
     }
-}
-
-/// The first that connects; the first one's error where none does.
-async fn race(addrs: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let (mut addrs, mut attempts) = (addrs.into_iter().peekable(), JoinSet::new());
-    let mut failed = None;
-    loop {
-        if let Some(addr) = addrs.next() {
-            attempts.spawn(TcpStream::connect(addr));
-        }
-        let more = addrs.peek().is_some();
-        let ended = tokio::select! {
-            ended = attempts.join_next() => ended,
-            () = tokio::time::sleep(STAGGER), if more => continue,
-        };
-        match ended {
-            Some(Ok(Ok(stream))) => return Ok(stream),
-            Some(Ok(Err(error))) => {
-                failed.get_or_insert(error);
-            }
-            Some(Err(_)) => {}
-            None => return Err(failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())),
-        }
-    }
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "nobody listens on that port".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "there is no network that leads there".to_owned(),
-        io::ErrorKind::HostUnreachable => "there is no way to its host".to_owned(),
-        io::ErrorKind::TimedOut => "it does not answer".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-/// A link's socket: small writes at once, and a far end that vanished is noticed. What fails here fails on use.
-fn prepare(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let socket = SockRef::from(stream);
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
-    let _ = socket.set_tcp_keepalive(&keepalive);
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
 }
 
 /// A handshake that failed, in a sentence.
@@ -186,30 +140,5 @@ fn untrusted(at: &str, error: &io::Error) -> TunnelError {
         }
         Some(error) => TunnelError::new("protocol", format!("TLS with {at} failed: {error}.")),
         None => TunnelError::new("unreachable", format!("{at} broke the connection off ({error}).")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn families_take_turns() {
-        let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let (a, b, c) = (addr("[::1]:1"), addr("[::2]:1"), addr("127.0.0.1:1"));
-        assert_eq!(interleave(vec![a, b, c]), [a, c, b]);
-        assert_eq!(interleave(vec![c, a, b]), [c, a, b]);
-    }
-
-    #[tokio::test]
-    async fn the_next_address_is_tried() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let good = listener.local_addr().unwrap();
-        let dead = {
-            let gone = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
-            gone.local_addr().unwrap()
-        };
-        assert_eq!(race(vec![dead, good]).await.unwrap().peer_addr().unwrap(), good);
-        assert_eq!(race(vec![dead]).await.expect_err("nobody").kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -1,7 +1,7 @@
-//! When something was last heard from the far end of a link.
+//! When something was last heard from the far end of a link, and how much moves on it.
 //!
-//! Invariant: only what proves that the far end lives counts: bytes that were read, and room in a send buffer
-//! that was full.
+//! Invariant: only what proves that the far end lives counts as heard: bytes that were read, and room in a send
+//! buffer that was full.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,26 +13,65 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// A moment that is moved on, shared by a link's stream and its watch.
+/// How long bytes are counted for a rate, in milliseconds, and how long that rate says something.
+const WINDOW: u64 = 500;
+const FRESH: u64 = 3 * WINDOW;
+
+/// A link on which so many bytes per second move is busy with bulk.
+const BULK: u64 = 1 << 20;
+
+/// A moment that is moved on, and a rate. Written by the task that drives the link alone.
 #[derive(Debug, Clone)]
 pub(super) struct Heard {
     start: Instant,
-    millis: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+}
+
+/// Times are milliseconds from the start.
+#[derive(Debug, Default)]
+struct Shared {
+    last: AtomicU64,
+    since: AtomicU64,
+    bytes: AtomicU64,
+    rate: AtomicU64,
 }
 
 impl Heard {
     /// Heard from now.
     pub(super) fn now() -> Self {
-        Self { start: Instant::now(), millis: Arc::default() }
+        Self { start: Instant::now(), shared: Arc::default() }
     }
 
     /// When it was.
     pub(super) fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.millis.load(Relaxed))
+        self.start + Duration::from_millis(self.shared.last.load(Relaxed))
+    }
+
+    /// Whether much moves at the moment, either way.
+    pub(super) fn is_bulk(&self) -> bool {
+        let age = self.now_millis().saturating_sub(self.shared.since.load(Relaxed));
+        age < FRESH && self.shared.rate.load(Relaxed) >= BULK
+    }
+
+    fn now_millis(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
     }
 
     fn note(&self) {
-        self.millis.store(self.start.elapsed().as_millis() as u64, Relaxed);
+        self.shared.last.store(self.now_millis(), Relaxed);
+    }
+
+    fn moved(&self, n: usize) {
+        let (now, shared) = (self.now_millis(), &*self.shared);
+        let bytes = shared.bytes.load(Relaxed) + n as u64;
+        let age = now.saturating_sub(shared.since.load(Relaxed));
+        if age < WINDOW {
+            shared.bytes.store(bytes, Relaxed);
+            return;
+        }
+        shared.rate.store(bytes.saturating_mul(1000) / age, Relaxed);
+        shared.since.store(now, Relaxed);
+        shared.bytes.store(0, Relaxed);
     }
 }
 
@@ -56,6 +95,9 @@ impl<S> Listening<S> {
         } else if std::mem::take(&mut self.full) {
             self.heard.note();
         }
+        if let Poll::Ready(Ok(n)) = outcome {
+            self.heard.moved(n);
+        }
         outcome
     }
 }
@@ -66,8 +108,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Listening<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
         self.heard.note();
+        self.heard.moved(into.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }
@@ -97,5 +141,32 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Listening<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn bulk_is_known_while_it_lasts() {
+        let heard = Heard::now();
+        let step = |n: usize| {
+            let heard = heard.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                heard.moved(n);
+                heard.is_bulk()
+            }
+        };
+        for _ in 0..20 {
+            assert!(!step(10_000).await, "a little is no bulk");
+        }
+        for _ in 0..10 {
+            step(1 << 20).await;
+        }
+        assert!(heard.is_bulk());
+        tokio::time::sleep(Duration::from_millis(FRESH)).await;
+        assert!(!heard.is_bulk(), "it has stopped");
     }
 }

@@ -33,6 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Link {
     requests: Mutex<Option<SendRequest<Bytes>>>,
+    heard: Heard,
     streams: AtomicUsize,
     unanswered: AtomicUsize,
     asked: Mutex<Instant>,
@@ -58,6 +59,7 @@ impl Link {
         let (requests, mut connection) = client_builder().handshake::<_, Bytes>(stream).await?;
         let link = Arc::new(Self {
             requests: Mutex::new(Some(requests)),
+            heard,
             streams: AtomicUsize::new(0),
             unanswered: AtomicUsize::new(0),
             asked: Mutex::new(Instant::now()),
@@ -82,7 +84,7 @@ impl Link {
                         Ok(()) => "closed".to_owned(),
                         Err(error) => error.to_string(),
                     },
-                    () = link.watch(ping, &heard) => "it went silent".to_owned(),
+                    () = link.watch(ping) => "it went silent".to_owned(),
                     () = link.cut.notified() => "cut".to_owned(),
                 };
                 tracing::debug!(%why, "a connection to the remote has ended");
@@ -94,11 +96,12 @@ impl Link {
     }
 
     /// Asks the far end now and then, and ends when it does not answer.
-    async fn watch(&self, ping: Option<PingPong>, heard: &Heard) {
+    async fn watch(&self, ping: Option<PingPong>) {
+        let heard = &self.heard;
         let Some(mut ping) = ping else { return std::future::pending().await };
         loop {
             tokio::select! {
-                () = sleep_until(self.due(heard)) => if self.due(heard) > Instant::now() { continue },
+                () = sleep_until(self.due()) => if self.due() > Instant::now() { continue },
                 () = self.look.notified() => continue,
                 () = self.ask.notified() => {}
             }
@@ -123,12 +126,12 @@ impl Link {
     }
 
     /// When its silence gets suspicious.
-    fn due(&self, heard: &Heard) -> Instant {
+    fn due(&self) -> Instant {
         if self.unanswered.load(Relaxed) == 0 {
-            return heard.last() + QUIET;
+            return self.heard.last() + QUIET;
         }
         let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.last().max(asked) + IMPATIENT
+        self.heard.last().max(asked) + IMPATIENT
     }
 
     /// Whether it takes new streams.
@@ -139,6 +142,11 @@ impl Link {
     /// How many streams it carries.
     pub(super) fn streams(&self) -> usize {
         self.streams.load(Relaxed)
+    }
+
+    /// How little it suits a new stream: bulk would delay it, and company too, though less.
+    pub(super) fn load(&self) -> (bool, usize) {
+        (self.heard.is_bulk(), self.streams())
     }
 
     /// The round trip of the last answered ping.

@@ -96,7 +96,7 @@ impl Uplink {
         }
     }
 
-    /// A place for a session on the link that carries least; none while there is no link.
+    /// A place for a session on the link that it suits best; none while there is no link.
     ///
     /// # Errors
     /// Waiting is no use: the remote rejects the login.
@@ -108,21 +108,27 @@ impl Uplink {
         }
         let links = self.links();
         let open = links.iter().filter(|link| link.is_open());
-        Ok(open.min_by_key(|link| link.streams()).map(Link::place))
+        Ok(open.min_by_key(|link| link.load()).map(Link::place))
     }
 
-    /// Logs in: the first link, and the remote's word on the login.
+    /// Logs in over one more link, for the remote soon closes one over which nobody did.
     ///
     /// # Errors
     /// Why not.
     pub(super) async fn log_in(&self) -> Result<(), TunnelError> {
         let within = self.settings.borrow().connect_timeout;
         let attempt = async {
-            let link = Untried(Some(self.link().await?));
+            let tls = self.tls.get_or_try_init(|| dial::trust(&self.remote)).await?;
+            let link = dial::dial(&self.remote, tls.as_ref(), self.changed.clone()).await?;
+            let link = Untried(Some(link));
             let view = link.ask(&self.remote).await?;
             Ok((link, view))
         };
-        let (link, view) = timeout(within, attempt).await.unwrap_or_else(|_| Err(self.too_late(within)))?;
+        let (link, view) = timeout(within, attempt).await.unwrap_or_else(|_| {
+            let message =
+                format!("{} did not answer within {} s.", self.remote.authority, within.as_secs_f64());
+            Err(TunnelError::new("timeout", message))
+        })?;
         self.links().extend(link.passed());
         self.connected(view);
         Ok(())
@@ -159,9 +165,15 @@ impl Uplink {
             let want = settings.borrow_and_update().connections;
             let have = self.trim(want);
             if have < want && attempt <= Instant::now() {
-                match self.grow(have).await {
+                match self.log_in().await {
                     Ok(()) => pause.reset(),
-                    Err(error) => attempt = Instant::now() + pause.after(&error),
+                    Err(error) => {
+                        attempt = Instant::now() + pause.after(&error);
+                        // While another link carries on, only the login is worth a word.
+                        if have == 0 || hopeless(&error).is_some() {
+                            self.failed(error);
+                        }
+                    }
                 }
                 self.changed.send_replace(());
                 continue;
@@ -201,33 +213,8 @@ impl Uplink {
         have
     }
 
-    /// One more link; the first one logs in.
-    async fn grow(&self, have: usize) -> Result<(), TunnelError> {
-        if have == 0 {
-            let outcome = self.log_in().await;
-            if let Err(error) = &outcome {
-                self.failed(error.clone());
-            }
-            return outcome;
-        }
-        let within = self.settings.borrow().connect_timeout;
-        let link = timeout(within, self.link()).await.unwrap_or_else(|_| Err(self.too_late(within)))?;
-        self.links().push(link);
-        Ok(())
-    }
-
-    async fn link(&self) -> Result<Arc<Link>, TunnelError> {
-        let tls = self.tls.get_or_try_init(|| dial::trust(&self.remote)).await?;
-        dial::dial(&self.remote, tls.as_ref(), self.changed.clone()).await
-    }
-
-    fn too_late(&self, within: Duration) -> TunnelError {
-        let message = format!("{} did not answer within {} s.", self.remote.authority, within.as_secs_f64());
-        TunnelError::new("timeout", message)
-    }
-
     /// Asks for the account anew, where it was told before; a login that was changed over there shows here.
-    async fn refresh(&self) {
+    pub(super) async fn refresh(&self) {
         let (asked_before, rejected) = {
             let report = self.report();
             (report.verified, report.error.as_ref().is_some_and(|error| hopeless(error).is_some()))

@@ -112,6 +112,24 @@ async fn a_login_that_is_rejected_later_is_no_fault_of_the_application() {
 }
 
 #[tokio::test]
+async fn an_account_that_is_disabled_later_shows_and_comes_back() {
+    let remote = TestRemote::start().await;
+    let local = Local::new(config(&remote));
+    local.connected().await;
+    let uplink = local.relay.hub.uplink().unwrap();
+    remote.set_account(Account::Refused(Refusal::AccountDisabled));
+    uplink.refresh().await;
+    let status = local.status();
+    assert_eq!(status.error.unwrap().message, "This account is disabled.");
+    assert!(!status.verified);
+    assert_eq!(local.open("echo.example:80").await.err(), Some(Refusal::AccountDisabled));
+    remote.set_account(Account::Asked);
+    uplink.refresh().await;
+    assert_eq!(local.status().state, TunnelState::Connected);
+    assert!(local.open("echo.example:80").await.is_ok());
+}
+
+#[tokio::test]
 async fn a_wrong_password_in_the_configuration_is_told_and_not_repeated() {
     let remote = TestRemote::start().await;
     let local = Local::new(Config { password: Some(Secret::new("guess")), ..config(&remote) });

@@ -83,3 +83,21 @@ async fn a_retired_link_ends_with_its_last_stream() {
     drop((response, send));
     server.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_remote_that_shuts_down_gets_no_new_stream() {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let server = tokio::spawn(async move {
+        let mut connection = server_builder().handshake::<_, Bytes>(far).await.unwrap();
+        connection.graceful_shutdown();
+        while let Some(Ok(_)) = connection.accept().await {}
+    });
+    let changed = watch::Sender::new(());
+    let mut seen = changed.subscribe();
+    let start = Instant::now();
+    let link = Link::start(near, changed).await.unwrap();
+    seen.changed().await.unwrap();
+    assert!(!link.is_open());
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    server.await.unwrap();
+}

@@ -152,7 +152,7 @@ async fn logging_out_ends_sessions() {
 #[tokio::test]
 async fn a_reload_disturbs_nobody() {
     let (remote, other) = (TestRemote::start().await, TestRemote::start().await);
-    let mut local = Local::new(config(&remote));
+    let mut local = Local::new(Config { connections: 1, ..config(&remote) });
     let mut stream = local.open("echo.example:80").await.unwrap().into_stream();
     let same = Config { connections: 1, open_timeout: Span::secs(30), ..config(&remote) };
     local.reload(same);
