@@ -177,8 +177,9 @@ async fn connect<S: AsyncRead + AsyncWrite>(
         Ok(opened) => {
             let mut out = b"HTTP/1.1 200 Connection established\r\n".to_vec();
             if let Some(bound) = opened.bound() {
-                let field = format!("proxy-status: {}; bound=\"{bound}\"\r\n", proxy_status::NAME);
-                out.extend_from_slice(field.as_bytes());
+                out.extend_from_slice(b"proxy-status: ");
+                out.extend_from_slice(proxy_status::bound_value(bound).as_bytes());
+                out.extend_from_slice(b"\r\n");
             }
             out.extend_from_slice(b"\r\n");
             match writer.say(&out).await {
