@@ -3,7 +3,7 @@
 //! Invariant: an account's object outlives every change of its rates, so what holds it follows at once; a name that
 //! is removed and added again is a new account.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -322,7 +322,7 @@ impl Accounts {
         self.change(|inner| {
             let mut gone = gone.to_vec();
             if all {
-                let kept: Vec<_> = specs.iter().filter_map(|spec| spec.row).collect();
+                let kept: HashSet<_> = specs.iter().filter_map(|spec| spec.row).collect();
                 gone.extend(inner.names_by_row.keys().filter(|row| !kept.contains(row)));
             }
             // A renamed row leaves its old name.

@@ -231,72 +231,61 @@ fn rejected(errors: &ConfigErrors) -> Reload {
     Reload::Rejected(errors.0.iter().map(ToString::to_string).collect())
 }
 
-/// Binds what is not bound yet.
+/// A socket for each listener by name: the one it has, another's of the same address, or a new one.
 fn bind_all(
     running: &Running,
     config: &Config,
     plan: &Plan,
-) -> Result<HashMap<SocketAddr, Arc<TcpListener>>, ConfigErrors> {
-    let mut sockets: HashMap<_, _> =
-        running.open.values().map(|open| (open.bind, open.socket.clone())).collect();
+) -> Result<HashMap<String, Arc<TcpListener>>, ConfigErrors> {
+    let mut sockets = HashMap::new();
     let mut errors = Vec::new();
     for planned in &plan.listeners {
-        let bind = planned.config.bind;
-        let name = planned.listener.name();
-        let kept = running.open.get(name).is_some_and(|open| open.bind == bind);
-        if kept || (bind.port() != 0 && sockets.contains_key(&bind)) {
-            continue;
-        }
-        match accept::bind(bind) {
-            Ok(socket) if bind.port() != 0 => drop(sockets.insert(bind, Arc::new(socket))),
-            // Each of these is another socket; the listener's own name keeps them apart.
-            Ok(_) => {}
-            Err(error) => {
-                let remedy = match error.kind() {
-                    std::io::ErrorKind::AddrInUse => "choose another port, or stop the program that has it",
-                    std::io::ErrorKind::PermissionDenied => {
-                        "choose a port from 1024, or grant the right to bind it"
-                    }
-                    std::io::ErrorKind::AddrNotAvailable => "write an address that this machine has",
-                    _ => "choose another address",
-                };
-                errors.push(config.error(
-                    &format!("listeners.{name}.bind"),
-                    format!("cannot listen on {bind}: {error}"),
-                    remedy,
-                ));
-            }
+        let (name, bind) = (planned.listener.name(), planned.config.bind);
+        let own = running.open.get(name).filter(|open| open.bind == bind);
+        // Port 0 is another port each time.
+        let other = || running.open.values().find(|open| open.bind == bind && bind.port() != 0);
+        let socket = match own.or_else(other) {
+            Some(open) => Ok(open.socket.clone()),
+            None => accept::bind(bind).map(Arc::new),
+        };
+        match socket {
+            Ok(socket) => drop(sockets.insert(name.to_owned(), socket)),
+            Err(error) => errors.push(config.error(
+                &format!("listeners.{name}.bind"),
+                format!("cannot listen on {bind}: {error}"),
+                remedy(error.kind()),
+            )),
         }
     }
     if errors.is_empty() { Ok(sockets) } else { Err(ConfigErrors(errors)) }
+}
+
+fn remedy(error: std::io::ErrorKind) -> &'static str {
+    match error {
+        std::io::ErrorKind::AddrInUse => "choose another port, or stop the program that has it",
+        std::io::ErrorKind::PermissionDenied => "choose a port from 1024, or grant the right to bind it",
+        std::io::ErrorKind::AddrNotAvailable => "write an address that this machine has",
+        _ => "choose another address",
+    }
 }
 
 /// Starts and stops accept loops so that they are what the plan says.
 fn listen(
     running: &mut Running,
     listeners: Vec<(Arc<Listener>, ListenerConfig)>,
-    sockets: HashMap<SocketAddr, Arc<TcpListener>>,
+    mut sockets: HashMap<String, Arc<TcpListener>>,
 ) {
     let mut before = std::mem::take(&mut running.open);
     for (listener, config) in listeners {
         let name = listener.name().to_owned();
+        let Some(socket) = sockets.remove(&name) else { continue };
         if let Some(open) = before.remove(&name) {
-            if open.bind == config.bind && Arc::ptr_eq(&open.listener, &listener) {
+            if Arc::ptr_eq(&open.socket, &socket) {
                 running.open.insert(name, open);
                 continue;
             }
             open.task.abort();
         }
-        let socket = match sockets.get(&config.bind) {
-            Some(socket) => socket.clone(),
-            None => match accept::bind(config.bind) {
-                Ok(socket) => Arc::new(socket),
-                Err(error) => {
-                    tracing::error!(listener = name, "cannot listen on {}: {error}", config.bind);
-                    continue;
-                }
-            },
-        };
         if let Ok(addr) = socket.local_addr() {
             tracing::info!(listener = name, "listening on {addr}");
         }
