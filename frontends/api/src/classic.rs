@@ -42,9 +42,9 @@ async fn serve(mut socket: Socket, shared: Arc<Shared>, via: Via) {
     };
     let Some(first) = first else { return };
     let settings = shared.settings.borrow().clone();
-    let right = match settings.has_secret() {
-        true => settings.is_secret(&first),
-        false => via.loopback && first == "secret",
+    let right = match settings.reads_openly(via.loopback) {
+        true => first == "secret" || settings.is_secret(&first),
+        false => settings.is_secret(&first),
     };
     if !right {
         shared.failures.slow_down(&shared, via).await;

@@ -19,9 +19,11 @@ use crate::origin::{Origin, is_name};
 pub struct ApiConfig {
     /// Address and port to listen on, such as "127.0.0.1:9000". Without it there is no API.
     pub bind: Option<SocketAddr>,
-    /// Who sends it as `Authorization: Bearer …` may read and change. Without it everybody on this machine may read,
-    /// and nobody may change anything; beyond loopback it is required.
+    /// Who sends it as `Authorization: Bearer …` may read and change. Without it nobody may change anything; beyond
+    /// loopback it is required.
     pub secret: Option<Secret>,
+    /// Whether programs on this machine need the secret for reading too.
+    pub guard_reading: bool,
     /// Web pages of other machines that may ask, such as "https://panel.example.com". Pages of this machine may.
     pub allow_origins: Vec<String>,
     /// Names by which this machine is asked, besides `localhost` and addresses, such as "proxy.example.com".
@@ -37,6 +39,11 @@ impl ApiConfig {
                 "api.secret",
                 format!("it is not set, and {bind} is open to other machines"),
                 format!("set a long random secret, or bind = \"127.0.0.1:{}\"", bind.port()),
+            )),
+            (_, None) if self.guard_reading => errors.push(BuildError::new(
+                "api.guard_reading",
+                "there is no secret to guard it with",
+                "set api.secret to a long random text, or remove guard_reading",
             )),
             (_, Some(secret)) if !is_secret(secret) => errors.push(BuildError::new(
                 "api.secret",
@@ -76,6 +83,7 @@ fn is_secret(secret: &Secret) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     secret: Option<[u8; 32]>,
+    guard_reading: bool,
     origins: Vec<Origin>,
     hosts: Vec<String>,
 }
@@ -84,6 +92,7 @@ impl Settings {
     pub(crate) fn new(config: &ApiConfig) -> Self {
         Self {
             secret: config.secret.as_ref().map(|secret| hash(secret.expose())),
+            guard_reading: config.guard_reading,
             origins: config.allow_origins.iter().filter_map(|text| Origin::parse(text)).collect(),
             hosts: config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
         }
@@ -93,9 +102,14 @@ impl Settings {
         self.secret.is_some()
     }
 
+    /// Whether reading needs no secret for who came in by an address that only this machine reaches.
+    pub(crate) fn reads_openly(&self, loopback: bool) -> bool {
+        loopback && !self.guard_reading
+    }
+
     /// Whether both ask for the same secret.
     pub(crate) fn same_secret(&self, other: &Self) -> bool {
-        self.secret == other.secret
+        self.secret == other.secret && self.guard_reading == other.guard_reading
     }
 
     /// Whether `text` is the secret; takes as long whichever byte is wrong.
@@ -126,6 +140,7 @@ mod tests {
         let config = ApiConfig {
             bind: Some(bind.parse().unwrap()),
             secret: secret.map(Secret::new),
+            guard_reading: false,
             allow_origins: origins.iter().map(|text| (*text).to_owned()).collect(),
             hosts: hosts.iter().map(|text| (*text).to_owned()).collect(),
         };

@@ -196,3 +196,15 @@ async fn a_wrong_secret_is_answered_late_and_closes() {
     assert!(begun.elapsed() >= Duration::from_millis(300));
     assert_eq!(ask(running.addr, "GET /v1/stats", &["Authorization: Bearer s3cret"], "").await.status, 200);
 }
+
+#[tokio::test]
+async fn reading_on_loopback_is_open_where_it_is_not_guarded_and_changes_never_are() {
+    let running = start_with(&ApiConfig { guard_reading: false, ..table(Some("s3cret")) }, quick());
+    for (line, header, status) in [
+        ("GET /v1/stats", "X: y", 200),
+        ("POST /v1/users/alice/kick", "X: y", 401),
+        ("GET /v1/stats", "Authorization: Bearer wrong", 401),
+    ] {
+        assert_eq!(ask(running.addr, line, &[header], "").await.status, status, "{line} {header}");
+    }
+}

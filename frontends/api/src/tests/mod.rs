@@ -51,6 +51,7 @@ fn table(secret: Option<&str>) -> ApiConfig {
     ApiConfig {
         bind: Some("127.0.0.1:0".parse().unwrap()),
         secret: secret.map(Secret::new),
+        guard_reading: secret.is_some(),
         allow_origins: vec!["https://panel.example.com".into()],
         hosts: vec!["proxy.example.com".into()],
     }
