@@ -1,0 +1,114 @@
+//! The commands.
+
+use crate::support::proxy::{command, command_with, folder};
+
+#[test]
+fn users_from_beginning_to_end() {
+    let folder = folder();
+    let store = format!("sqlite://{}/a.db", folder.path().display());
+    let user =
+        |args: &[&str], input: &str| command_with(&[&["user"], args, &["--store", &store]].concat(), input);
+    let said = |result: (bool, String, String)| {
+        assert!(result.0, "{}", result.2);
+        result.1
+    };
+    let add = said(user(
+        &["add", "alice", "--down", "1.5MiB/s", "--up", "unlimited", "--password-stdin"],
+        "secret\n",
+    ));
+    assert_eq!(
+        add,
+        "added alice: up unlimited, down 12.583Mbit/s\n".replace("12.583Mbit/s", "12582.912kbit/s")
+    );
+    assert!(user(&["add", "alice", "--password-stdin"], "x").2.contains("alice"), "taken");
+    assert!(user(&["add", "a:b", "--password-stdin"], "x").2.contains("colon"));
+    assert!(user(&["add", "bob", "--password-stdin"], "\n").2.contains("empty"));
+    assert_eq!(
+        said(user(&["set", "alice", "--down", "default", "--disable"], "")),
+        "alice: up unlimited, down default, disabled\n"
+    );
+    assert!(user(&["set", "nobody", "--enable"], "").2.contains("nobody"));
+    assert!(user(&["set", "alice"], "").2.contains("--down"));
+    assert!(said(user(&["list"], "")).contains("disabled"));
+    assert_eq!(
+        said(user(&["set", "alice", "--rename", "eve", "--enable"], "")),
+        "eve: up unlimited, down default\n"
+    );
+    said(user(&["passwd", "eve", "--password-stdin"], "new\n"));
+    let shown: serde_json::Value = serde_json::from_str(&said(user(&["show", "eve", "--json"], ""))).unwrap();
+    assert_eq!(shown["enabled"], true);
+    said(user(&["remove", "eve"], ""));
+    assert!(said(user(&["list"], "")).contains("no users"));
+}
+
+#[test]
+fn a_missing_store_is_named_not_made() {
+    let folder = folder();
+    let store = format!("sqlite://{}/typo.db", folder.path().display());
+    let (ok, _, error) = command(&["user", "list", "--store", &store]);
+    assert!(!ok && error.contains("typo.db"), "{error}");
+    assert!(!folder.path().join("typo.db").exists());
+    let (ok, _, error) = command(&["user", "list", "--store", "postgres://localhost/x"]);
+    assert!(!ok && error.contains("sqlite://"), "{error}");
+}
+
+#[test]
+fn check_prints_the_stacks_or_every_error() {
+    let folder = folder();
+    let file = folder.path().join("c.toml");
+    let check = |toml: &str| {
+        std::fs::write(&file, toml).unwrap();
+        command(&["check", "-c", file.to_str().unwrap()])
+    };
+    let good = "[listeners.a]\nbind = \"127.0.0.1:0\"\nstack = [\"detect\", \"acl\", \"stats\"]\nrelay = \"direct\"\n";
+    assert_eq!(check(good), (true, "a: detect → acl → stats → direct\n".into(), String::new()));
+    let bad = good.replace("\"acl\"", "\"acll\"").replace("bind", "bnd")
+        + "[layers.detect]\nprotocol = 1\n[layers.cap]\nkind = \"ratelimit\"\n";
+    let (ok, said, error) = check(&bad);
+    assert!(!ok && said.is_empty());
+    let path = file.display();
+    assert!(error.contains(&format!("{path}:2: listeners.a.bnd")), "{error}");
+    let bad = good.replace("\"acl\"", "\"acll\"")
+        + "[layers.detect]\nprotocol = 1\n[layers.cap]\nkind = \"ratelimit\"\n";
+    let (_, _, error) = check(&bad);
+    for words in [
+        ":3: listeners.a.stack: there is no \"acll\"",
+        ":6: layers.detect.protocol",
+        ":7: layers.cap: no listener's stack names it",
+    ] {
+        assert!(error.contains(words), "{words} is missing in\n{error}");
+    }
+    let (ok, _, error) = command(&["run", "-c", file.to_str().unwrap()]);
+    assert!(!ok && error.contains("acll"), "run says the same: {error}");
+}
+
+#[test]
+fn the_reference_can_be_read_back_and_the_schema_names_every_table() {
+    let (ok, reference, _) = command(&["config", "reference"]);
+    assert!(ok);
+    for key in [
+        "[node]",
+        "[layers.ratelimit]",
+        "[relays.tunnel]",
+        "[api]",
+        "max_sessions",
+        "shutdown_timeout = \"10s\"",
+    ] {
+        assert!(reference.contains(key), "{key}");
+    }
+    toml::from_str::<toml::Table>(&reference).expect("it is TOML");
+    let (ok, schema, _) = command(&["config", "schema"]);
+    assert!(ok);
+    let schema: serde_json::Value = serde_json::from_str(&schema).expect("it is JSON");
+    assert!(schema["properties"]["layers"]["properties"]["detect"].is_object());
+}
+
+#[test]
+fn help_shows_examples() {
+    for args in
+        [&["run", "--help"][..], &["quickstart", "--help"], &["user", "--help"], &["connect", "--help"]]
+    {
+        let (ok, said, _) = command(args);
+        assert!(ok && said.contains("Example"), "{said}");
+    }
+}

@@ -1,0 +1,21 @@
+//! The real program over real sockets, with real clients: one file a layer or subject.
+
+#![allow(clippy::unwrap_used, reason = "a test says by a panic what it missed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod acl;
+mod auth;
+mod classic;
+mod cli;
+mod configs;
+mod detect;
+mod drain;
+mod quickstart;
+mod ratelimit;
+mod relay;
+mod reload;
+mod stats;
+mod store;
+mod tunnel;

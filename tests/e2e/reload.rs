@@ -1,0 +1,60 @@
+//! The file is changed while it runs.
+
+use crate::support::traffic::{Bulk, Flow};
+use crate::support::{Origin, Pair, curl, until};
+
+#[test]
+fn a_broken_file_changes_nothing_and_says_why() {
+    let origin = Origin::start();
+    let bulk = Bulk::start();
+    let pair = Pair::start(&["alice --down 8Mbit/s"], "");
+    let flow = Flow::down(pair.addr(), bulk.source);
+    pair.remote.edit(|text| text.replace("[layers.acl]", "[layers.acl]\nalow = 1"));
+    let line = pair.remote.logged("rejected");
+    assert!(line.contains("remote.toml:") && line.contains("layers.acl.alow"), "{line}");
+    assert_eq!(pair.remote.stats()["config"]["outcome"], "rejected");
+    let proxy = format!("socks5h://{}", pair.addr());
+    assert_eq!(curl(&["--proxy", &proxy, &origin.url("/bytes/10")]).ok().len(), 10);
+    pair.remote.edit(|text| text.replace("\nalow = 1", ""));
+    pair.remote.logged("configuration reloaded");
+    assert!(!flow.has_ended());
+}
+
+#[test]
+fn listeners_come_and_go_and_the_others_stay() {
+    let origin = Origin::start();
+    let bulk = Bulk::start();
+    let pair = Pair::start(&["alice"], "");
+    let flow = Flow::down(pair.addr(), bulk.source);
+    let tunnel = pair.remote.addr("tunnel");
+    pair.remote.edit(|text| {
+        text + "\n[listeners.second]\nbind = \"127.0.0.1:0\"\nstack = [\"plain\", \"auth\", \"acl\"]\nrelay = \"direct\"\n\
+                [layers.plain]\nkind = \"detect\"\n"
+    });
+    let second = pair.remote.addr("second");
+    let proxy = format!("socks5h://{second}");
+    let user = ["--proxy-user", "alice:correct horse"];
+    let url = origin.url("/bytes/10");
+    assert_eq!(curl(&[&["--proxy", &proxy][..], &user, &[&url]].concat()).ok().len(), 10);
+    pair.remote.edit(|text| text.split("\n[listeners.second]").next().unwrap().to_owned());
+    pair.remote.logged("no longer listening");
+    until("it is closed", || std::net::TcpStream::connect(second).is_err().then_some(()));
+    assert_eq!(pair.remote.addr("tunnel"), tunnel);
+    assert!(!flow.has_ended(), "nothing that it does not concern drops");
+}
+
+#[test]
+fn a_rule_ends_open_sessions_that_it_denies() {
+    let bulk = Bulk::start();
+    let pair = Pair::start(&["alice --down 8Mbit/s"], "");
+    let (denied, kept) = (Flow::down(pair.addr(), bulk.source), Flow::up(pair.addr(), bulk.sink));
+    let port = bulk.source.port();
+    pair.remote.edit(|text| {
+        text.replace(
+            "allow = [\"127.0.0.0/8\", \"::1/128\"]",
+            &format!("allow = [\"127.0.0.1:{}\"]", bulk.sink.port()),
+        )
+    });
+    until(&format!("port {port}'s session ends"), || denied.has_ended().then_some(()));
+    assert!(!kept.has_ended());
+}
