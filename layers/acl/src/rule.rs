@@ -171,6 +171,12 @@ fn domain(text: &str, host: &str) -> Result<Subject, RuleError> {
         }
         return Err(error("it is no host", example()));
     }
+    if &*name == "private" && bare.len() == host.len() {
+        return Err(error(
+            "the set is written in small letters, and no host has its name",
+            "\"private\"".into(),
+        ));
+    }
     let name = name.into_owned().into_boxed_str();
     Ok(if bare.len() < host.len() { Subject::Suffix(name) } else { Subject::Name(name) })
 }
@@ -256,6 +262,8 @@ mod tests {
             ("10.0.0.1/8", "write \"10.0.0.0/8\" or \"10.0.0.1\""),
             ("10.0.0.0/33", "out of range"),
             ("ten/8", "it is not a network"),
+            ("Private", "write \"private\""),
+            ("private.:80", "write \"private\""),
             ("*.example.org", "write \".example.org\""),
             ("example.org:", "write \"example.org:443\""),
             ("example.org:70000", "not a number from 0 to 65535"),
