@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use swiftproxy_wire::proxy_status::{PROXY_STATUS, from_headers, parse, value};
+use swiftproxy_wire::proxy_status::{PROXY_STATUS, bound, bound_value, from_headers, parse, value};
 
 fuzz_target!(|bytes: &[u8]| {
     let alone = parse(bytes);
@@ -14,6 +14,10 @@ fuzz_target!(|bytes: &[u8]| {
     let mut headers = HeaderMap::new();
     headers.append(PROXY_STATUS, field);
     assert_eq!(from_headers(&headers), alone);
+    if let Some(address) = bound(&headers) {
+        let printed = HeaderMap::from_iter([(PROXY_STATUS, bound_value(address))]);
+        assert_eq!(bound(&printed), Some(address), "what was printed");
+    }
     if let Some(refusal) = alone {
         // What a proxy of ours says is heard, whatever stood in the field before.
         headers.append(PROXY_STATUS, value(refusal));
