@@ -92,6 +92,8 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite>(
     let mut line = Vec::with_capacity(1024);
     encode_response(head.status, &head.headers, framing, keep, &mut line);
     let chunked = framing == Framing::Chunked;
+    // A refusal of ours has a text, which the answer to HEAD leaves out like any other body.
+    let bodiless = *method == Method::HEAD || framing == Framing::None;
     let mut trailers = HeaderMap::new();
     // Often the body's first piece is a turn of the origin's task away; head and piece then go out as one.
     let mut patient = !body.is_end_stream();
@@ -123,7 +125,7 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite>(
                 trailers = other.into_trailers().unwrap_or_default();
                 continue;
             }
-            Some(Ok(Ok(data))) if data.is_empty() => continue,
+            Some(Ok(Ok(data))) if data.is_empty() || bodiless => continue,
             Some(Ok(Ok(data))) => data,
         };
         let end: &[u8] = if chunked { b"\r\n" } else { b"" };

@@ -122,6 +122,16 @@ async fn answers_without_a_body() {
 }
 
 #[tokio::test]
+async fn a_refusal_without_a_body() {
+    let (proxy, origin) = (Proxy::open().await, Origin::new().await);
+    let head_request = "HEAD http://ORIGIN/ HTTP/1.1\r\nHost: x\r\n\r\n";
+    let (mut client, target, _) = pair(&proxy, &origin, head_request).await;
+    drop(target);
+    let head = client.rest().await;
+    assert!(head.starts_with("HTTP/1.1 502 ") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[tokio::test]
 async fn a_body_that_is_held_back() {
     let (proxy, origin) = (Proxy::open().await, Origin::new().await);
     let post = "POST http://ORIGIN/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
