@@ -37,6 +37,12 @@ pub trait Endpoint: Send {
     /// Says that no more bytes follow (half-close). Called again until ready.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Whether dropping it, once its own bytes have ended, says what [`poll_finish`](Self::poll_finish) says. Then the
+    /// last of both ways needs no call of its own.
+    fn finishes_by_drop(&self) -> bool {
+        false
+    }
+
     /// Makes the drop an abort: RST, or RST_STREAM with CONNECT_ERROR (RFC 9113 §8.5).
     fn reset(&mut self);
 
@@ -113,6 +119,11 @@ impl Endpoint for Tcp {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
+    /// Closing a socket of which everything was read sends FIN.
+    fn finishes_by_drop(&self) -> bool {
+        true
+    }
+
     fn reset(&mut self) {
         // What fails here is a socket that is gone already.
         let _ = socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
@@ -182,6 +193,9 @@ impl<E: Endpoint + ?Sized> Endpoint for Box<E> {
     }
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         (**self).poll_finish(cx)
+    }
+    fn finishes_by_drop(&self) -> bool {
+        (**self).finishes_by_drop()
     }
     fn reset(&mut self) {
         (**self).reset();

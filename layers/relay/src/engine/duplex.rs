@@ -38,16 +38,18 @@ impl Duplex {
     }
 
     fn poll_flows(&mut self, cx: &mut Context<'_>) -> Poll<Result<&'static str, &'static str>> {
-        let way = Way {
+        let mut way = Way {
             meter: &self.session.meter,
             shared: &self.shared,
             splice_after: self.session.must_copy().map_or(self.shared.splice_after, |_| None),
+            last: self.down.has_ended(),
         };
         let (client, target) = (&mut *self.client, &mut *self.target);
         let up = self.up.poll(cx, &way, client, target);
         let up = up.map_err(|broken| {
             label(broken, ["client_reset", "client_timeout"], ["target_reset", "target_timeout"])
         })?;
+        way.last = self.up.has_ended();
         let down = self.down.poll(cx, &way, target, client);
         let down = down.map_err(|broken| {
             label(broken, ["target_reset", "target_timeout"], ["client_reset", "client_timeout"])

@@ -22,6 +22,8 @@ pub(super) struct Way<'a> {
     pub(super) shared: &'a Shared,
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing is spliced there"))]
     pub(super) splice_after: Option<u32>,
+    /// Whether the sink's own bytes have ended, and it is dropped once this way has too.
+    pub(super) last: bool,
 }
 
 /// Which end failed.
@@ -83,6 +85,11 @@ impl Flow {
         self.stage == Stage::Shut
     }
 
+    /// Whether its source ended in good order, and its sink knows.
+    pub(super) fn has_ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
     /// Bytes in memory that the sink has not taken.
     pub(super) fn held(&self) -> usize {
         self.rest.len()
@@ -105,6 +112,7 @@ impl Flow {
                     Step::Shut => self.stage = Stage::Shut,
                 },
                 // What fails here is a sink that is gone; reading from it says how.
+                Stage::Ending if way.last && sink.finishes_by_drop() => self.stage = Stage::Ended,
                 Stage::Ending => {
                     let _ = ready!(sink.poll_finish(cx));
                     self.stage = Stage::Ended;
