@@ -123,12 +123,13 @@ fn table(stats: &Stats) -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,
-        "{} ({}, pid {}), up {}, {} sessions\n▲ {:>12}   ▼ {:>12}   since the start ▲ {}  ▼ {}",
+        "{} ({}, pid {}), up {}, {} session{}\n▲ {:>12}   ▼ {:>12}   since the start ▲ {}  ▼ {}",
         stats.name,
         stats.role,
         stats.pid,
         age(stats.uptime),
         stats.sessions.open,
+        if stats.sessions.open == 1 { "" } else { "s" },
         rate(stats.rate.up),
         rate(stats.rate.down),
         short(stats.total.up),
