@@ -308,6 +308,27 @@ fn no_success(says: &[u8], told: &[u8]) {
     }
 }
 
+/// What follows a body at the front of `bytes`; none where the body is not over.
+fn behind(body: BodyLength, mut bytes: &[u8]) -> Option<&[u8]> {
+    match body {
+        BodyLength::None => Some(bytes),
+        BodyLength::Length(n) => bytes.get(usize::try_from(n).ok()?..),
+        BodyLength::UntilClose => None,
+        BodyLength::Chunked => {
+            let mut decoder = ChunkedDecoder::new();
+            loop {
+                let (step, n) = decoder.step(bytes).expect("chunks of ours");
+                bytes = &bytes[n..];
+                match step {
+                    Step::Data(_) => {}
+                    Step::End(_) => return Some(bytes),
+                    Step::More => return None,
+                }
+            }
+        }
+    }
+}
+
 /// What an origin was told are requests, one after the other, each with one reading and nothing of this hop's.
 fn forwarded(mut heard: &[u8]) {
     while !heard.is_empty() {
@@ -322,27 +343,44 @@ fn forwarded(mut heard: &[u8]) {
             let own = |option: &[u8]| [&b"te"[..], b"upgrade", b"close", b"keep-alive"].contains(&option);
             assert!(options.all(|option| own(&option.to_ascii_lowercase())), "{all}");
         }
-        heard = &heard[n..];
-        match head.body {
-            BodyLength::None => {}
-            BodyLength::Length(n) => heard = &heard[(n.min(heard.len() as u64) as usize)..],
-            BodyLength::Chunked => {
-                let mut decoder = ChunkedDecoder::new();
-                loop {
-                    let (step, n) = decoder.step(heard).expect(&all);
-                    let over = matches!(step, Step::End(_) | Step::More);
-                    heard = &heard[n..];
-                    if over {
-                        break;
-                    }
-                }
-            }
-            BodyLength::UntilClose => panic!("no request has that"),
-        }
         // Of another protocol after an upgrade nothing is known here.
-        if head.headers.contains_key("upgrade") {
+        match behind(head.body, &heard[n..]) {
+            Some(rest) if !head.headers.contains_key("upgrade") => heard = rest,
+            _ => return,
+        }
+    }
+}
+
+/// What an HTTP client was told are answers to what it asked, one each, and nothing else; whatever the target said.
+fn answered(mut says: &[u8], mut told: &[u8]) {
+    let all = told.escape_ascii().to_string();
+    while !told.is_empty() {
+        // Of something that is no request there is one answer, the last.
+        let (method, rest) = match parse_request(says) {
+            Ok(Some((head, n))) => {
+                let rest = match head.body {
+                    // A client's chunks may be wrong; then there is no next request.
+                    BodyLength::Chunked => None,
+                    body => behind(body, &says[n..]),
+                };
+                let known = head.body != BodyLength::Chunked;
+                (head.method, if known { Some(rest.unwrap_or_default()) } else { None })
+            }
+            _ => (Method::GET, Some(&b""[..])),
+        };
+        let last = says.is_empty();
+        let Some((head, n)) = parse_response(&method, told).expect(&all) else { return };
+        assert!(!last, "an answer to nothing: {all}");
+        told = &told[n..];
+        let tunnel = method == Method::CONNECT && head.status.is_success();
+        if head.status == 101 || tunnel {
             return;
         }
+        if head.status.is_informational() {
+            continue;
+        }
+        let (Some(rest), Some(left)) = (rest, behind(head.body, told)) else { return };
+        (says, told) = (rest, left);
     }
 }
 
@@ -358,6 +396,9 @@ fuzz_target!(|bytes: &[u8]| {
             world.quiet().await;
             told
         });
+        if says.first().is_some_and(u8::is_ascii_alphabetic) && !says.starts_with(b"PRI ") {
+            answered(says, &told);
+        }
         let targets = std::mem::take(&mut world.play.lock().expect("lock").targets);
         if refuses {
             assert!(targets.is_empty());
