@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::COOKIE;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use swiftproxy_wire::http1::strip_hop_by_hop;
@@ -24,6 +24,8 @@ use crate::http::forward::{BoxError, exchange};
 
 /// Serves one request to the end of its response.
 pub(super) async fn serve(ctx: &Context, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    // The answer to HEAD has no body, of ours neither.
+    let bodiless = request.method() == Method::HEAD;
     let mut request = request.map(|body| Upload(body).boxed_unsync());
     join_cookies(request.headers_mut());
     // Shared with what passes interim responses on while the final one is awaited.
@@ -53,7 +55,7 @@ pub(super) async fn serve(ctx: &Context, request: Request<RecvStream>, respond: 
     let Some(respond) = respond.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     match response {
         Ok(response) => {
-            let download = download(respond, response);
+            let download = download(respond, response, bodiless);
             match &mut origin {
                 None => download.await,
                 // A session that was ended is ended for a client that does not read, too. The stream is reset as it
@@ -65,7 +67,10 @@ pub(super) async fn serve(ctx: &Context, request: Request<RecvStream>, respond: 
                 },
             }
         }
-        Err(refusal) => answer(respond, refusal::response(refusal)),
+        Err(refusal) => {
+            let response = refusal::response(refusal);
+            answer(respond, response.map(|text| if bodiless { Bytes::new() } else { text }));
+        }
     }
 }
 
@@ -80,13 +85,13 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Sends a response, its body as fast as the client takes it.
-async fn download<B>(mut respond: SendResponse<Bytes>, response: Response<B>)
+async fn download<B>(mut respond: SendResponse<Bytes>, response: Response<B>, bodiless: bool)
 where
     B: Body<Data = Bytes, Error = BoxError> + Unpin,
 {
     let (mut head, mut body) = response.into_parts();
     strip_hop_by_hop(&mut head.headers);
-    let whole = body.is_end_stream();
+    let whole = bodiless || body.is_end_stream();
     let Ok(mut send) = respond.send_response(Response::from_parts(head, ()), whole) else {
         respond.send_reset(Reason::INTERNAL_ERROR);
         return;

@@ -401,3 +401,18 @@ async fn what_only_an_origin_can_answer_is_501() {
     let (response, _) = ask(&client, get("https://example.org/"), true).await.unwrap();
     assert_eq!(response.status(), 501);
 }
+
+#[tokio::test]
+async fn a_refusal_in_answer_to_head_has_no_body() {
+    let proxy = Proxy::start(CONFIG, None).await;
+    let (client, _connection) = client(&proxy).await;
+    let (closes, _asked) = origin(b"").await;
+    for uri in
+        ["http://denied.refused/".to_owned(), "https://example.org/".to_owned(), format!("http://{closes}/")]
+    {
+        let request = Request::head(&uri).body(()).unwrap();
+        let (response, _) = ask(&client, request, true).await.unwrap();
+        assert!(response.status().as_u16() >= 400, "{uri}");
+        assert!(response.body().is_end_stream(), "{uri}");
+    }
+}
