@@ -9,6 +9,7 @@ mod acl;
 mod auth;
 mod classic;
 mod cli;
+mod clients;
 mod configs;
 mod detect;
 mod drain;
