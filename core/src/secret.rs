@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
@@ -31,9 +32,43 @@ impl fmt::Debug for Secret {
     }
 }
 
+const EXPECTED: &str = "a text in quotes is needed";
+
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::new)
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Secret;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(EXPECTED)
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret::new(text))
+            }
+            fn visit_string<E: Error>(self, text: String) -> Result<Secret, E> {
+                Ok(Secret::new(text))
+            }
+            // What serde says of another type names its value, which may be a password without its quotes.
+            fn visit_bool<E: Error>(self, _: bool) -> Result<Secret, E> {
+                Err(E::custom(EXPECTED))
+            }
+            fn visit_i64<E: Error>(self, _: i64) -> Result<Secret, E> {
+                Err(E::custom(EXPECTED))
+            }
+            fn visit_u64<E: Error>(self, _: u64) -> Result<Secret, E> {
+                Err(E::custom(EXPECTED))
+            }
+            fn visit_i128<E: Error>(self, _: i128) -> Result<Secret, E> {
+                Err(E::custom(EXPECTED))
+            }
+            fn visit_u128<E: Error>(self, _: u128) -> Result<Secret, E> {
+                Err(E::custom(EXPECTED))
+            }
+            fn visit_f64<E: Error>(self, _: f64) -> Result<Secret, E> {
+                Err(E::custom(EXPECTED))
+            }
+        }
+        deserializer.deserialize_string(Text)
     }
 }
 

@@ -87,11 +87,12 @@ pub(super) fn merge(sources: &Sources) -> Result<(Dict, Provenance, Vec<String>)
         (format!("environment variable {name}"), key.join("."), value.as_str())
     });
     let sets = sources.sets.iter().map(|set| {
-        let (key, value) = set.split_once('=').unwrap_or((set, ""));
-        (format!("--set {set}"), key.trim().to_owned(), value.trim())
+        let (key, value) = set.split_once('=').unwrap_or(("", set));
+        // No error repeats the value, for it may be a secret.
+        (format!("--set {}", key.trim()).trim_end().to_owned(), key.trim().to_owned(), value.trim())
     });
     for (name, key, value) in environment.chain(sets) {
-        if key.is_empty() || key.split('.').any(str::is_empty) || name == format!("--set {key}") {
+        if key.split('.').any(str::is_empty) {
             errors.push(ConfigError {
                 place: None,
                 key: String::new(),
@@ -139,10 +140,11 @@ fn parse(path: &Path, text: String) -> Result<(Document<String>, Dict), ConfigEr
     Ok((document, dict))
 }
 
-/// A value as TOML would read it; what is no TOML value is a text.
+/// A value as TOML would read it; what is no TOML value, or more than one, is a text.
 fn scalar(value: &str) -> toml::Value {
     let whole = format!("value = {value}");
-    let parsed = toml::from_str::<toml::Table>(&whole).ok().and_then(|mut table| table.remove("value"));
+    let parsed = toml::from_str::<toml::Table>(&whole).ok().filter(|table| table.len() == 1);
+    let parsed = parsed.and_then(|mut table| table.remove("value"));
     parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()))
 }
 

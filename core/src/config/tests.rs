@@ -66,7 +66,7 @@ fn errors_of_the_command_line_name_it() {
     let mut sources = sources(GOOD);
     sources.sets = vec!["node.max_sessions=many".into()];
     let error = Config::load(&sources).expect_err("wrong").to_string();
-    assert!(error.starts_with("--set node.max_sessions=many: node.max_sessions"), "{error}");
+    assert!(error.starts_with("--set node.max_sessions: node.max_sessions"), "{error}");
 }
 
 #[test]
@@ -80,4 +80,35 @@ fn bad_accounts() {
         let errors = errors(&format!("{GOOD}{line}"));
         assert!(errors[0].contains(word), "{errors:?}");
     }
+}
+
+#[test]
+fn no_error_repeats_a_secret() {
+    for set in [
+        "users.alice.password=8675309",
+        "users.alice.password=-8675309",
+        "users.alice.password=8675309.5",
+        "users.alice.password_hash=\"8675309\"",
+        "users.bob={ password = 8675309 }",
+        "users.alice.password_hash=$8675309",
+        "users.alice=8675309",
+        "8675309",
+        "=8675309",
+    ] {
+        let mut sources = sources(GOOD);
+        sources.sets = vec![set.into()];
+        let error = Config::load(&sources).expect_err(set).to_string();
+        assert!(error.contains("--set") && !error.contains("8675309"), "{error}");
+    }
+    let error = &errors(&GOOD.replace("\"secret\"", "8675309"))[0];
+    assert!(error.contains("users.alice.password") && error.contains("quotes"), "{error}");
+    assert!(!error.contains("8675309"), "{error}");
+}
+
+#[test]
+fn one_setting_sets_one_key() {
+    let mut sources = sources(GOOD);
+    sources.sets = vec!["listeners.local.max_sessions=7\nx = 1".into()];
+    let error = Config::load(&sources).expect_err("a text").to_string();
+    assert!(error.contains("listeners.local.max_sessions"), "{error}");
 }
