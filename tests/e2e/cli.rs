@@ -97,6 +97,8 @@ fn the_reference_can_be_read_back_and_the_schema_names_every_table() {
         assert!(reference.contains(key), "{key}");
     }
     toml::from_str::<toml::Table>(&reference).expect("it is TOML");
+    let kept = include_str!("../../docs/reference.toml");
+    assert!(reference == kept, "it changed; run: swiftproxy config reference > docs/reference.toml");
     let (ok, schema, _) = command(&["config", "schema"]);
     assert!(ok);
     let schema: serde_json::Value = serde_json::from_str(&schema).expect("it is JSON");

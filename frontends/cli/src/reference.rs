@@ -122,6 +122,10 @@ fn example(property: &Value) -> String {
     if let Some(value) = given.or_else(nested).and_then(toml_of) {
         return value;
     }
+    if let Some(word) = choices(property).and_then(|words| words.split(", ").next().map(str::to_owned)) {
+        let array = property.get("items").is_some();
+        return if array { format!("[\"{word}\"]") } else { format!("\"{word}\"") };
+    }
     let types = property.get("type").map(Value::to_string).unwrap_or_default();
     let word =
         ["string", "integer", "boolean", "array", "object"].into_iter().find(|word| types.contains(word));
