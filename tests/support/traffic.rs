@@ -103,6 +103,8 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        // A reset: what lies in buffers is not delivered behind the test's back.
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 }
