@@ -3,9 +3,13 @@
 //!
 //! Invariant: a transfer that went past the proxy is a failure, and so is a client that is not installed.
 
+mod cgi;
 mod curl;
+mod java;
 mod node;
+mod packages;
 mod python;
+mod shell;
 mod site;
 mod wget;
 

@@ -24,7 +24,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// `/bytes/N` (with ranges), `/echo`, `/headers`, `/status/N`, `/chunked/N` (with a trailer), `/ws` (an echo),
-/// `/count` (how many requests this connection has brought), and below `/files/` what is in the folder.
+/// `/count` (how many requests this connection has brought), below `/files/` what is in the folder,
+/// and below `/git/` its repositories by git's smart protocol.
 pub(super) struct Site {
     /// HTTP on IPv4.
     pub(super) plain: SocketAddr,
@@ -44,7 +45,7 @@ impl Site {
         let folder = tempfile::tempdir().expect("a folder");
         let files = folder.path().join("files");
         std::fs::create_dir(&files).expect("writable");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let connections = Arc::new(AtomicU64::new(0));
         let acceptor = acceptor(folder.path());
@@ -85,6 +86,11 @@ impl Site {
     /// Connections taken so far.
     pub(super) fn connections(&self) -> u64 {
         self.connections.load(Relaxed)
+    }
+
+    /// What is served below `/files/`.
+    pub(super) fn files(&self) -> PathBuf {
+        self.folder.path().join("files")
     }
 
     /// Its certificate, as clients take it to trust it.
@@ -189,6 +195,12 @@ async fn answer(
             let lines = lines.map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap_or("?")));
             Response::new(full(lines.collect::<String>()))
         }
+        _ if path.starts_with("/git/") => {
+            let (head, body) = request.into_parts();
+            let Ok(body) = body.collect().await else { return Ok(Response::new(full(""))) };
+            let (response, body) = super::cgi::git(&files, &head, &body.to_bytes());
+            response.body(full(body)).expect("valid")
+        }
         _ if path.starts_with("/files/") => file(&files, &path, request.method()),
         _ => Response::new(full(format!("{} {}\n", request.method(), request.uri()))),
     })
@@ -220,7 +232,8 @@ fn chunks(from: u64, to: u64) -> impl stream::Stream<Item = Result<Frame<Bytes>,
 /// Everything below the folder, of a length known beforehand.
 fn file(files: &Path, path: &str, method: &Method) -> Response<Body> {
     let name = path.trim_start_matches("/files/");
-    let body = (!name.contains("..")).then(|| std::fs::read(files.join(name))).and_then(Result::ok);
+    let name = if name.ends_with('/') { format!("{name}index.html") } else { name.to_owned() };
+    let body = (!name.contains("..")).then(|| std::fs::read(files.join(&name))).and_then(Result::ok);
     match body {
         Some(body) if method == Method::GET || method == Method::HEAD => {
             let html = name.ends_with(".html");
