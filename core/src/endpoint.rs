@@ -3,12 +3,21 @@
 //!
 //! Invariant: `poll_readable` reads nothing from a socket, so a flow that waits for bytes holds no grant.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+/// Which end failed while one read straight from the other.
+#[derive(Debug)]
+pub enum DrawError {
+    /// The end that was read from.
+    Source(io::Error),
+    /// The end that was to send.
+    Sink(io::Error),
+}
 
 /// One end of a relay: the client's, or the target's.
 pub trait Endpoint: Send {
@@ -28,11 +37,36 @@ pub trait Endpoint: Send {
     /// Reads into `into`, lent bytes first; 0 is the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
 
+    /// The same into several places, each filled before the next.
+    fn poll_read_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match into.iter_mut().find(|slice| !slice.is_empty()) {
+            Some(first) => self.poll_read(cx, first),
+            None => Poll::Ready(Ok(0)),
+        }
+    }
+
     /// Ready when a write would take at least one byte, or fail.
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Writes some of `bytes`; what was taken is counted.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Reads at most `most` bytes of `source`, none of which are lent, straight to where this end sends from, and takes
+    /// all that was read; 0 is the end of `source`. None where this end has no such place: read into a buffer, and
+    /// [`poll_write`](Self::poll_write).
+    fn poll_write_from(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut dyn Endpoint,
+        most: usize,
+    ) -> Option<Poll<Result<usize, DrawError>>> {
+        let _ = (cx, source, most);
+        None
+    }
 
     /// Says that no more bytes follow (half-close). Called again until ready.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -105,6 +139,25 @@ impl Endpoint for Tcp {
         let mut buffer = ReadBuf::new(into);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    fn poll_read_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if !self.lent().is_empty() {
+            let first = into.iter_mut().find(|slice| !slice.is_empty());
+            return first.map_or(Poll::Ready(Ok(0)), |first| self.poll_read(cx, first));
+        }
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read_vectored(into) {
+                // Only now is it known that nothing is there; the next look waits.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -184,6 +237,21 @@ impl<E: Endpoint + ?Sized> Endpoint for Box<E> {
     }
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         (**self).poll_read(cx, into)
+    }
+    fn poll_read_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        (**self).poll_read_vectored(cx, into)
+    }
+    fn poll_write_from(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut dyn Endpoint,
+        most: usize,
+    ) -> Option<Poll<Result<usize, DrawError>>> {
+        (**self).poll_write_from(cx, source, most)
     }
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         (**self).poll_writable(cx)

@@ -41,6 +41,8 @@ pub fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, Error> {
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    // For the records, where they are ours.
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 

@@ -86,6 +86,8 @@ pub fn server_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Certi
             error => unusable(error),
         })?;
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP1.to_vec()];
+    // For the records, where they are ours.
+    config.enable_secret_extraction = true;
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(unusable)?;
     Ok(Arc::new(config))
 }

@@ -1,0 +1,157 @@
+//! Sending control frames: ahead of data, by whoever is there.
+
+use super::*;
+
+impl Shared {
+    /// Queues control frames; [`kick`](Self::kick) sends them.
+    pub(in crate::lean) fn control(&self, put: impl FnOnce(&mut Vec<u8>)) {
+        put(&mut lock(&self.control).frames);
+        self.pending.store(true, SeqCst);
+    }
+
+    /// The same while the queue is locked: for frames that must come in the order of something else.
+    pub(in crate::lean) fn with_control<T>(&self, put: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let value = put(&mut lock(&self.control).frames);
+        self.pending.store(true, SeqCst);
+        value
+    }
+
+    /// Queues an answer to the peer; whether it reads what it asked for.
+    pub(in crate::lean) fn reply(&self, put: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut control = lock(&self.control);
+        let before = control.frames.len();
+        put(&mut control.frames);
+        control.replies += control.frames.len() - before;
+        let few = control.replies <= MAX_REPLIES;
+        drop(control);
+        self.pending.store(true, SeqCst);
+        few
+    }
+
+    /// Queues a reset.
+    pub(in crate::lean) fn queue_reset(&self, stream: u32, code: Code) -> bool {
+        self.reply(|out| frame::put(out, RST_STREAM, 0, stream, &code.0.to_be_bytes()))
+    }
+
+    /// Gives the peer credit.
+    pub(in crate::lean) fn credit(&self, stream: u32, n: u32) {
+        self.control(|out| frame::put(out, WINDOW_UPDATE, 0, stream, &n.to_be_bytes()));
+    }
+
+    /// Seals what control frames there are. Whether that was all of them.
+    pub(in crate::lean) fn seal_control(&self, out: &mut Out) -> io::Result<bool> {
+        if !self.pending.swap(false, SeqCst) {
+            return Ok(true);
+        }
+        let mut control = lock(&self.control);
+        let all = out.control(&mut control.frames)?;
+        if all {
+            control.replies = 0;
+            if control.frames.capacity() > 4096 {
+                control.frames = Vec::new();
+            }
+        } else {
+            self.pending.store(true, SeqCst);
+        }
+        Ok(all)
+    }
+
+    /// Sends control frames, if nobody is about to anyway.
+    pub(in crate::lean) fn kick(&self) {
+        loop {
+            // Whoever holds the lock looks for frames after letting go of it.
+            fence(SeqCst);
+            if !self.pending.load(SeqCst) || self.stuck.load(SeqCst) || self.lost().is_some() {
+                return;
+            }
+            let Ok(mut out) = self.out.try_lock() else { return };
+            if self.stuck.load(SeqCst) {
+                return;
+            }
+            let sealed = self.seal_control(&mut out);
+            match sealed.and_then(|_| out.flush()) {
+                Ok(sent) => self.note_sent(sent),
+                Err(error) => {
+                    drop(out);
+                    self.lose(&error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Under the lock of `out`: takes note whether the socket took all.
+    pub(in crate::lean) fn note_sent(&self, all: bool) {
+        if !all {
+            self.slow.store(true, Relaxed);
+            if !self.stuck.swap(true, SeqCst) {
+                // It waits for the socket from now on.
+                self.driver.wake();
+            }
+        }
+    }
+
+    /// Lets go of `out` after something was sealed, and sends it.
+    pub(in crate::lean) fn send(&self, mut out: MutexGuard<'_, Out>) -> Result<(), Ending> {
+        let sent = out.flush();
+        if let Ok(all) = &sent {
+            self.note_sent(*all);
+        }
+        drop(out);
+        match sent {
+            Ok(_) => {
+                self.kick();
+                Ok(())
+            }
+            Err(error) => Err(self.lose(&error)),
+        }
+    }
+
+    /// Of the driver: whether the socket's readiness is to be waited for.
+    pub(in crate::lean) fn is_stuck(&self) -> bool {
+        self.stuck.load(SeqCst)
+    }
+
+    /// Of the driver: the socket takes more; whether it took all.
+    pub(in crate::lean) fn resume(&self) -> bool {
+        let mut out = lock(&self.out);
+        let sent = out.flush().and_then(|all| {
+            if !all {
+                return Ok(false);
+            }
+            self.seal_control(&mut out)?;
+            out.flush()
+        });
+        let all = matches!(sent, Ok(true));
+        self.stuck.store(!all, SeqCst);
+        drop(out);
+        match sent {
+            Ok(true) => {
+                self.call();
+                self.kick();
+            }
+            Ok(false) => {}
+            Err(error) => {
+                self.lose(&error);
+            }
+        }
+        all
+    }
+
+    /// Of the driver: the peer has asked for a new key.
+    pub(in crate::lean) fn ask_update(&self) {
+        lock(&self.out).ask_update();
+    }
+
+    /// Of the driver, at the end: sends what control frames there are and an alert, as far as the socket takes them.
+    pub(in crate::lean) fn part(&self, alert: Option<u8>) {
+        let mut out = lock(&self.out);
+        while let Ok(true) = out.flush()
+            && self.pending.load(SeqCst)
+            && self.seal_control(&mut out).is_ok()
+        {}
+        if let Some(alert) = alert {
+            out.alert(alert);
+        }
+    }
+}

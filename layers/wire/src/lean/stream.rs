@@ -1,0 +1,345 @@
+//! One stream's state, and its receive window.
+//!
+//! Invariant: received bytes that nobody has read are never more than the window that was given; an idle stream owns
+//! no buffer.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use http::Response;
+use tokio::time::Instant;
+
+use super::frame::Code;
+use super::shared::Ending;
+use crate::record::pool;
+
+/// A window that drains its half this fast is too small, however short the round trip.
+const BRISK: Duration = Duration::from_millis(8);
+
+/// Windows from here on are bulk's, whose buffers are kept for the next.
+const LARGE: u32 = 256 << 10;
+
+/// Bytes of a stream's largest window.
+pub(super) const MOST: u32 = 4 << 20;
+
+/// A stream.
+pub(super) struct Stream {
+    pub(super) id: u32,
+    state: Mutex<State>,
+}
+
+/// What happens to it.
+pub(super) struct State {
+    /// Received, and not taken by the stream's end yet.
+    pub(super) queue: Vec<u8>,
+    /// Received, and not consumed: the queue, and what the end holds of it.
+    unread: u32,
+    /// What the peer may still send.
+    allowed: i64,
+    /// Bytes that are to be allowed or unread.
+    target: u32,
+    /// What of that is beyond the initial window.
+    extra: u32,
+    /// When the peer was given credit last.
+    credited: Option<Instant>,
+    /// What we may still send.
+    pub(super) window: i64,
+    /// The peer has ended its side.
+    pub(super) ended: bool,
+    /// We have ended ours.
+    pub(super) finished: bool,
+    /// Its end was dropped.
+    pub(super) gone: bool,
+    /// It waits in a line for its turn to send.
+    pub(super) queued: bool,
+    /// It was called from there and has not sent since.
+    pub(super) called: bool,
+    /// Its source had no more than it sent last.
+    pub(super) sparse: bool,
+    pub(super) broken: Option<Broken>,
+    /// Of a client: the response's head has come; and itself, until it is taken.
+    pub(super) answered: bool,
+    pub(super) answer: Option<Box<Response<()>>>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+/// Why a stream does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The peer reset it.
+    Reset(Code),
+    /// The peer broke a rule, and we reset it.
+    Fault(Code),
+    /// The connection has ended.
+    Connection,
+}
+
+/// A stream that was reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the stream was reset (HTTP/2 error {})", .0.0)]
+pub struct Reset(pub Code);
+
+impl Broken {
+    pub(super) fn error(self, ending: Option<&Ending>) -> io::Error {
+        match self {
+            Self::Reset(code) | Self::Fault(code) => {
+                io::Error::new(io::ErrorKind::ConnectionReset, Reset(code))
+            }
+            Self::Connection => {
+                let why = ending.cloned().unwrap_or(Ending::Cut);
+                io::Error::new(io::ErrorKind::ConnectionAborted, why)
+            }
+        }
+    }
+}
+
+/// Received bytes that the peer had no leave to send.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Overrun;
+
+impl Stream {
+    /// A stream on which either side may send so much at first.
+    pub(super) fn new(id: u32, window: u32, allowed: u32) -> Self {
+        Self {
+            id,
+            state: Mutex::new(State {
+                queue: Vec::new(),
+                unread: 0,
+                allowed: allowed.into(),
+                target: allowed,
+                extra: 0,
+                credited: None,
+                window: window.into(),
+                ended: false,
+                finished: false,
+                gone: false,
+                queued: false,
+                called: false,
+                sparse: true,
+                broken: None,
+                answered: false,
+                answer: None,
+                reader: None,
+                writer: None,
+            }),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn wake_reader(&self) {
+        let waker = self.lock().reader.take();
+        wake(waker);
+    }
+
+    pub(super) fn wake_writer(&self) {
+        let waker = self.lock().writer.take();
+        wake(waker);
+    }
+
+    /// Ends it for both of its sides; whether it was not broken before.
+    pub(super) fn break_off(&self, broken: Broken) -> bool {
+        let mut state = self.lock();
+        if state.broken.is_some() {
+            return false;
+        }
+        state.broken = Some(broken);
+        let (reader, writer) = (state.reader.take(), state.writer.take());
+        drop(state);
+        wake(reader);
+        wake(writer);
+        true
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+fn register(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *place = Some(cx.waker().clone()),
+    }
+}
+
+impl State {
+    pub(super) fn await_reading(&mut self, cx: &Context<'_>) {
+        register(&mut self.reader, cx);
+    }
+
+    pub(super) fn await_writing(&mut self, cx: &Context<'_>) {
+        register(&mut self.writer, cx);
+    }
+
+    pub(super) fn take_writer(&mut self) -> Option<Waker> {
+        self.writer.take()
+    }
+
+    /// Lets go of everything that a stream keeps for its end.
+    pub(super) fn let_go(&mut self) {
+        self.gone = true;
+        self.queue = Vec::new();
+        self.answer = None;
+        self.reader = None;
+        self.writer = None;
+    }
+
+    /// Whether either side has said its last word.
+    pub(super) fn is_closed(&self) -> bool {
+        self.broken.is_some() || (self.ended && self.finished)
+    }
+
+    /// Takes note of a DATA frame's payload, padding included.
+    pub(super) fn receive(&mut self, length: u32) -> Result<(), Overrun> {
+        self.allowed -= i64::from(length);
+        self.unread += length;
+        if self.allowed < 0 { Err(Overrun) } else { Ok(()) }
+    }
+
+    /// Keeps received bytes for the stream's end.
+    pub(super) fn deliver(&mut self, bytes: &[u8]) {
+        if self.gone || self.broken.is_some() {
+            return;
+        }
+        let need = self.queue.len() + bytes.len();
+        if need > self.queue.capacity() {
+            if self.queue.capacity() == 0 && self.target >= LARGE {
+                self.queue = pool::take_vec();
+            }
+            // Doubled, but not beyond what may ever be there.
+            let capacity = (2 * self.queue.capacity()).min(self.target as usize).max(need);
+            self.queue.reserve_exact(capacity - self.queue.len());
+        }
+        self.queue.extend_from_slice(bytes);
+    }
+
+    /// Takes what was received, for a buffer that was emptied.
+    pub(super) fn take_queue(&mut self, mut emptied: Vec<u8>) -> Vec<u8> {
+        emptied.clear();
+        if self.target < LARGE {
+            emptied = Vec::new();
+        }
+        std::mem::replace(&mut self.queue, emptied)
+    }
+
+    /// What its window has grown by; it has given that back.
+    pub(super) fn take_extra(&mut self) -> u32 {
+        std::mem::take(&mut self.extra)
+    }
+
+    /// Follows a change of the initial window (RFC 9113 §6.9.2).
+    pub(super) fn shift_allowed(&mut self, delta: i64) {
+        self.allowed += delta;
+        let target = i64::from(self.target) + delta;
+        self.target = u32::try_from(target.clamp(1, MOST.into())).unwrap_or(MOST);
+    }
+
+    /// Takes note that `n` bytes were consumed; the credit that the peer is to be given now, if any. `grow` says
+    /// whether a window may become that much larger.
+    pub(super) fn consume(
+        &mut self,
+        n: u32,
+        round_trip: Duration,
+        grow: impl FnOnce(u32) -> bool,
+    ) -> Option<u32> {
+        self.unread = self.unread.saturating_sub(n);
+        if self.ended || self.broken.is_some() {
+            return None;
+        }
+        let due = i64::from(self.target) - self.allowed - i64::from(self.unread);
+        if due < i64::from(self.target / 2).max(1) {
+            return None;
+        }
+        let now = Instant::now();
+        let more = self.target.min(MOST.saturating_sub(self.target));
+        if let Some(last) = self.credited.replace(now)
+            && now - last < BRISK.max(2 * round_trip)
+            && more > 0
+            && grow(more)
+        {
+            self.target += more;
+            self.extra += more;
+        }
+        let due = i64::from(self.target) - self.allowed - i64::from(self.unread);
+        self.allowed += due;
+        u32::try_from(due).ok().filter(|due| *due > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(50);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_grows_with_what_drains() {
+        let stream = Stream::new(1, 0, 64 << 10);
+        let mut state = stream.lock();
+        let mut windows = Vec::new();
+        for _ in 0..20 {
+            while state.allowed >= 16 << 10 {
+                state.receive(16 << 10).unwrap();
+                state.consume(16 << 10, RTT, |_| true);
+                if state.target == MOST {
+                    break;
+                }
+            }
+            windows.push(state.target);
+            if state.target == MOST {
+                break;
+            }
+        }
+        assert_eq!(windows.last(), Some(&MOST), "{windows:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_drain_leaves_it_as_it_is() {
+        let stream = Stream::new(1, 0, 64 << 10);
+        for _ in 0..1000 {
+            {
+                let mut state = stream.lock();
+                state.receive(16 << 10).unwrap();
+                state.consume(16 << 10, RTT, |_| true);
+                assert!(state.allowed + i64::from(state.unread) <= 64 << 10);
+            }
+            tokio::time::advance(Duration::from_millis(60)).await;
+        }
+        assert_eq!(stream.lock().target, 64 << 10);
+    }
+
+    #[tokio::test]
+    async fn unread_bytes_are_bounded_by_the_window() {
+        let stream = Stream::new(1, 0, 1000);
+        let mut state = stream.lock();
+        state.receive(600).unwrap();
+        assert_eq!(state.consume(400, RTT, |_| false), None, "less than half");
+        state.receive(400).unwrap();
+        assert_eq!(state.consume(100, RTT, |_| false), Some(500));
+        assert_eq!(state.receive(501), Err(Overrun));
+    }
+
+    #[tokio::test]
+    async fn an_initial_window_that_shrinks_takes_credit_back() {
+        let stream = Stream::new(1, 0, 1000);
+        let mut state = stream.lock();
+        state.receive(700).unwrap();
+        state.shift_allowed(-500);
+        assert_eq!(state.allowed, -200);
+        assert_eq!(state.consume(200, RTT, |_| false), None, "its own half is not back yet");
+        assert_eq!(state.consume(500, RTT, |_| false), Some(700));
+    }
+
+    #[test]
+    fn it_is_small() {
+        assert!(size_of::<Stream>() <= 256, "{}", size_of::<Stream>());
+    }
+}

@@ -1,0 +1,117 @@
+//! Windows.
+
+use super::*;
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_holds_its_window_and_no_other_up() {
+    for tls in LAYERS {
+        let mut pair = Pair::new(tls).await;
+        let mut stuck = Vec::new();
+        for _ in 0..20 {
+            let (mut near, far) = pair.stream().await;
+            let sent = stuff(&mut near).await;
+            assert_eq!(sent, INITIAL_MOST as usize);
+            stuck.push((near, far, sent));
+        }
+        let (mut near, mut far) = pair.stream().await;
+        let bytes = pattern(30_000_000, 9);
+        let (sent, got) = tokio::join!(send(&mut near, &bytes), receive(&mut far));
+        sent.unwrap();
+        assert!(got.unwrap() == bytes);
+        // And each goes on when it is read.
+        for (mut near, mut far, sent) in stuck {
+            let rest = pattern(300_000, 2);
+            let (done, got) = tokio::join!(send(&mut near, &rest), receive(&mut far));
+            done.unwrap();
+            assert_eq!(got.unwrap().len(), sent + rest.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn windows_grow_with_what_drains() {
+    let mut pair = Pair::new(true).await;
+    let (mut near, mut far) = pair.stream().await;
+    let bytes = pattern(60_000_000, 9);
+    let (sent, got) = tokio::join!(send(&mut near, &bytes), receive(&mut far));
+    sent.unwrap();
+    assert!(got.unwrap() == bytes);
+    let (mut near, _far) = pair.stream().await;
+    assert_eq!(stuff(&mut near).await, INITIAL_MOST as usize, "each for itself");
+}
+
+#[tokio::test]
+async fn many_streams_have_small_windows() {
+    assert_eq!(initial_window(1), INITIAL_MOST);
+    assert_eq!(initial_window(512), INITIAL_MOST);
+    assert_eq!(initial_window(4000), 8 << 10);
+    assert_eq!(initial_window(usize::MAX), INITIAL_LEAST);
+    let mut pair = Pair::new(true).await;
+    let mut ends = Vec::new();
+    for _ in 0..1500 {
+        ends.push(pair.stream().await);
+    }
+    // The server has announced smaller ones; those that are open have them too.
+    let (near, _) = ends.first_mut().unwrap();
+    assert_eq!(stuff(near).await, 16 << 10);
+    let (near, _) = ends.last_mut().unwrap();
+    assert_eq!(stuff(near).await, 16 << 10);
+    for (near, far) in &mut ends {
+        poll_fn(|cx| far.poll_write(cx, b"x")).await.unwrap();
+        let mut one = [0; 4];
+        assert_eq!(poll_fn(|cx| near.poll_read(cx, &mut one)).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_streams_share_and_a_sparse_one_does_not_wait() {
+    let mut pair = Pair::new(true).await;
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let (mut near, mut far) = pair.stream().await;
+        tasks.push(tokio::spawn(async move {
+            let chunk = vec![1; 256 * 1024];
+            while poll_fn(|cx| far.poll_write(cx, &chunk)).await.is_ok() {}
+        }));
+        tasks.push(tokio::spawn(async move {
+            let mut buffer = vec![0; 64 * 1024];
+            while poll_fn(|cx| near.poll_read(cx, &mut buffer)).await.is_ok_and(|n| n > 0) {}
+        }));
+    }
+    let (mut near, mut far) = pair.stream().await;
+    let echo = tokio::spawn(async move {
+        let mut buffer = [0; 64];
+        while let Ok(n @ 1..) = poll_fn(|cx| far.poll_read(cx, &mut buffer)).await {
+            poll_fn(|cx| far.poll_write(cx, &buffer[..n])).await.unwrap();
+        }
+    });
+    for _ in 0..200 {
+        let trip = async {
+            poll_fn(|cx| near.poll_write(cx, b"ping")).await.unwrap();
+            let mut buffer = [0; 64];
+            poll_fn(|cx| near.poll_read(cx, &mut buffer)).await.unwrap()
+        };
+        assert_eq!(tokio::time::timeout(Duration::from_secs(2), trip).await.expect("in time"), 4);
+    }
+    for task in &tasks {
+        task.abort();
+    }
+    drop(near);
+    echo.await.unwrap();
+}
+
+#[tokio::test]
+async fn more_streams_than_may_be_wait() {
+    let mut pair = Pair::new(false).await;
+    let mut open = Vec::new();
+    for _ in 0..MAX_STREAMS {
+        open.push(pair.client.open(&request("a.example:1"), false).unwrap());
+    }
+    assert!(matches!(pair.client.open(&request("a.example:1"), false), Err(OpenError::Full)));
+    let waiting = tokio::time::timeout(Duration::from_millis(10), pair.client.ready());
+    assert!(waiting.await.is_err());
+    drop(open.pop());
+    pair.client.ready().await.unwrap();
+    let (_, responder) = pair.server.accept().await.unwrap();
+    responder.respond(&Response::new(()), true).unwrap();
+}
