@@ -53,6 +53,8 @@ pub struct Config {
     pub protocols: Option<Vec<Protocol>>,
     /// The certificate that `tunnel` shows.
     pub tls: Option<TlsFiles>,
+    /// Whether our own HTTP/2 engine serves those clients of `tunnel` that offer it, which is less work.
+    pub lean: bool,
     /// How long a client may take to say what it wants, its login included.
     pub handshake_timeout: Span,
     /// Allows `classic`, and `tunnel` without `tls`, beyond loopback. Passwords can then be read on the way.
@@ -69,6 +71,7 @@ impl Default for Config {
         Self {
             protocols: None,
             tls: None,
+            lean: true,
             handshake_timeout: Span::secs(10),
             insecure: false,
             max_handshakes: 4096,
@@ -82,6 +85,8 @@ pub(crate) struct Settings {
     protocols: u8,
     /// For reading what a client wants; the dial has a time of its own.
     pub(crate) handshake_timeout: Duration,
+    /// Whether the lean engine is used.
+    pub(crate) lean: bool,
     /// Certificate and key, where there is TLS.
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     /// Who is let in to say what it wants.
@@ -178,6 +183,7 @@ impl LayerConfig for Config {
         warn_of_clear_passwords(build, &protocols);
         let settings = Settings {
             protocols: protocols.into_iter().map(bit).fold(0, |all, bit| all | bit),
+            lean: self.lean,
             handshake_timeout: self.handshake_timeout.0,
             tls,
             gate,

@@ -210,13 +210,17 @@ impl Certificate {
         serde_json::json!({ "tls": { "cert": path("cert.pem"), "key": path("key.pem") } }).to_string()
     }
 
+    /// A client's configuration that trusts it, for HTTP/2.
+    pub(crate) fn client(&self) -> Arc<rustls::ClientConfig> {
+        client_config(&Trust::Pins(self.pin.parse().expect("a pin"))).expect("a configuration")
+    }
+
     /// A client's handshake over `stream`, offering those protocols.
     pub(crate) async fn connect<S>(&self, stream: S, alpn: &[&[u8]]) -> std::io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let trust = Trust::Pins(self.pin.parse().expect("a pin"));
-        let mut config = rustls::ClientConfig::clone(&client_config(&trust).expect("a configuration"));
+        let mut config = rustls::ClientConfig::clone(&self.client());
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let name = server_name("localhost").expect("a name");
         TlsConnector::from(Arc::new(config)).connect(name, stream).await

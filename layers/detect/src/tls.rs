@@ -8,6 +8,7 @@ use rustls::{ServerConfig, ServerConnection};
 use swiftproxy_core::endpoint::Endpoint;
 use swiftproxy_core::error::{BuildError, Refusal};
 use swiftproxy_core::registry::Build;
+use swiftproxy_wire::record::{self, Accepted, NotAccepted};
 use swiftproxy_wire::tls::{ALPN_H2, TlsEnd};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -37,7 +38,27 @@ pub(crate) fn server_config(
 
 /// Serves one client up to what is to be piped, or to its end.
 pub(crate) async fn serve(ctx: Context, inbox: Inbox, config: Arc<ServerConfig>, deadline: Instant) -> Next {
-    let (stream, early) = inbox.into_parts();
+    let (mut stream, mut early) = inbox.into_parts();
+    if ctx.settings.lean {
+        // HTTP/2 over TLS 1.3 may turn out to be a local role of ours; then its records are ours to handle.
+        let accepting = record::accept(stream, early, config.clone(), ALPN_H2);
+        match timeout_at(deadline, Box::pin(accepting)).await {
+            Ok(Ok(Accepted::Channel(channel))) => {
+                Box::pin(tunnel::serve_channel(ctx, channel, deadline)).await;
+                return None;
+            }
+            Ok(Ok(Accepted::Other(other, received))) => (stream, early) = (other, received),
+            Ok(Err(NotAccepted { stream, .. })) => {
+                ctx.count(Refusal::Malformed);
+                linger(stream).await;
+                return None;
+            }
+            Err(_) => {
+                ctx.count(Refusal::HandshakeTimeout);
+                return None;
+            }
+        }
+    }
     let stream = match timeout_at(deadline, accept(stream, &early, config)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(left)) => {

@@ -7,6 +7,7 @@
 
 pub(crate) mod account;
 mod forward;
+mod lean;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use h2::server::Connection;
 use h2::{Ping, PingPong, Reason};
 use swiftproxy_core::error::Refusal;
 use swiftproxy_wire::h2::{Windows, server_builder};
+use swiftproxy_wire::record::Channel;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -45,7 +47,28 @@ const UNPROVEN_STREAMS: usize = 128;
 /// Serves a connection in clear text, of which the preface was read in part.
 pub(crate) async fn serve_clear(ctx: Context, inbox: Inbox, deadline: Instant) {
     let (stream, early) = inbox.into_parts();
-    serve(ctx, Replay::new(stream, early), deadline).await;
+    if ctx.settings.lean {
+        serve_channel(ctx, Channel::clear(stream, early), deadline).await;
+    } else {
+        serve(ctx, Replay::new(stream, early), deadline).await;
+    }
+}
+
+/// Serves a connection whose records are ours: by our own engine where the client offers that, or like any other.
+pub(crate) async fn serve_channel(ctx: Context, mut channel: Channel, deadline: Instant) {
+    match timeout_at(deadline, swiftproxy_wire::lean::knows(&mut channel)).await {
+        Ok(Ok(true)) => lean::serve(ctx, channel, deadline).await,
+        Ok(Ok(false)) => serve(ctx, channel.into_stream(), deadline).await,
+        Ok(Err(error)) => {
+            // A socket that broke is nobody's refusal.
+            if error.kind() == std::io::ErrorKind::InvalidData {
+                ctx.count(Refusal::Malformed);
+            }
+        }
+        Err(_) => {
+            ctx.count(Refusal::HandshakeTimeout);
+        }
+    }
 }
 
 /// Serves a connection to its end.

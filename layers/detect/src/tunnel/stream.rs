@@ -55,17 +55,26 @@ async fn connect(ctx: Arc<Context>, request: Request<RecvStream>, mut respond: S
             return None;
         }
     };
+    let send = respond.send_response(connected(&opened), false).ok()?;
+    Some((opened, Box::new(H2End::new(send, request.into_body()))))
+}
+
+/// What a client hears of a target that is connected.
+pub(super) fn connected(opened: &Opened) -> Response<()> {
     let mut response = Response::new(());
     if let Some(bound) = opened.bound()
         && let Ok(status) = HeaderValue::try_from(format!("{NAME}; bound=\"{bound}\""))
     {
         response.headers_mut().insert(PROXY_STATUS, status);
     }
-    let send = respond.send_response(response, false).ok()?;
-    Some((opened, Box::new(H2End::new(send, request.into_body()))))
+    response
 }
 
-async fn open(ctx: &Context, request: &Request<RecvStream>) -> Result<Opened, Refusal> {
+/// Opens the session that a CONNECT asks for.
+///
+/// # Errors
+/// Why not; it is counted already.
+pub(super) async fn open<B>(ctx: &Context, request: &Request<B>) -> Result<Opened, Refusal> {
     if request.extensions().get::<Protocol>().is_some() {
         return Err(ctx.count(Refusal::UnsupportedCommand));
     }

@@ -1,4 +1,5 @@
 mod abuse;
+mod lean;
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Context as Task;

@@ -6,7 +6,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use swiftproxy_core::endpoint::Endpoint;
+use swiftproxy_core::endpoint::{DrawError, Endpoint};
 
 use super::flow::{Broken, Flow, Step, Way};
 use super::scratch;
@@ -49,6 +49,21 @@ impl Flow {
             grant.spend(n);
             way.meter.count(self.direction, n);
             source.consume(n);
+            return Poll::Ready(Ok(Step::Moved(n)));
+        }
+
+        // Nor does what the sink reads to where it sends from.
+        if let Some(drawn) = sink.poll_write_from(cx, source, grant.bytes()) {
+            let n = match ready!(drawn) {
+                Ok(0) => return Poll::Ready(Ok(Step::Ended)),
+                Ok(n) => n,
+                Err(DrawError::Source(error)) => return Poll::Ready(Err(Broken::Source(error))),
+                Err(DrawError::Sink(error)) => return Poll::Ready(Self::sink_failed(error)),
+            };
+            let room = grant.bytes();
+            grant.spend(n);
+            way.meter.count(self.direction, n);
+            self.learn(room, n, n);
             return Poll::Ready(Ok(Step::Moved(n)));
         }
 

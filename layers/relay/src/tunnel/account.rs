@@ -3,10 +3,12 @@
 //! Invariant: a remote that does not know the question is a foreign proxy, not an error; a login that it
 //! rejects is one.
 
-use bytes::{Buf, Bytes, BytesMut};
-use h2::RecvStream;
+use std::future::poll_fn;
+use std::io;
+
 use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{Request, StatusCode};
+use swiftproxy_core::endpoint::Endpoint;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::tunnel::{AccountView, TunnelError};
 use swiftproxy_wire::proxy_status;
@@ -26,8 +28,7 @@ const MOST: usize = 64 * 1024;
 /// `auth_failed`, `account_disabled`, `account_expired`, `quota_exceeded`, `unavailable`, `protocol`.
 pub(super) async fn ask(place: &Place, remote: &Remote) -> Result<Option<AccountView>, TunnelError> {
     let at = &remote.authority;
-    let broke =
-        |_| TunnelError::new("protocol", format!("{at} broke the connection off before it answered."));
+    let broke = || TunnelError::new("protocol", format!("{at} broke the connection off before it answered."));
     let scheme = if remote.trust.is_some() { "https" } else { "http" };
     let mut request = Request::get(format!("{scheme}://{at}{PATH}"))
         .body(())
@@ -37,14 +38,14 @@ pub(super) async fn ask(place: &Place, remote: &Remote) -> Result<Option<Account
         request.headers_mut().insert(PROXY_AUTHORIZATION, value.clone());
         request.headers_mut().insert(AUTHORIZATION, value);
     }
-    let sent = place.request(request, true).await.map_err(broke)?;
-    let Some((_unanswered, response, _send)) = sent else {
+    let sent = place.request(request, true).await.map_err(|_| broke())?;
+    let Some(asked) = sent else {
         return Err(TunnelError::new("unreachable", format!("The connection to {at} has just ended.")));
     };
-    let (head, body) = response.await.map_err(broke)?.into_parts();
+    let (head, body) = asked.answer().await.map_err(|_| broke())?.into_parts();
     match head.status {
         StatusCode::OK => {
-            let body = read(body).await.map_err(broke)?;
+            let body = read(body).await.map_err(|_| broke())?;
             Ok(body.and_then(|body| serde_json::from_slice(&body).ok()))
         }
         StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
@@ -79,15 +80,14 @@ fn wrong_password() -> TunnelError {
 }
 
 /// A whole body; none where it is too long.
-async fn read(mut body: RecvStream) -> Result<Option<Bytes>, h2::Error> {
-    let mut all = BytesMut::new();
-    while let Some(chunk) = body.data().await {
-        let chunk = chunk?;
-        if all.len() + chunk.remaining() > MOST {
+async fn read(mut body: Box<dyn Endpoint>) -> io::Result<Option<Vec<u8>>> {
+    let (mut all, mut buffer) = (Vec::new(), vec![0; 4096]);
+    loop {
+        let n = poll_fn(|cx| body.poll_read(cx, &mut buffer)).await?;
+        let Some(more @ [_, ..]) = buffer.get(..n) else { return Ok(Some(all)) };
+        if all.len() + n > MOST {
             return Ok(None);
         }
-        let _ = body.flow_control().release_capacity(chunk.len());
-        all.extend_from_slice(&chunk);
+        all.extend_from_slice(more);
     }
-    Ok(Some(all.freeze()))
 }

@@ -6,22 +6,21 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use h2::Reason;
 use http::header::PROXY_AUTHORIZATION;
 use http::uri::{Authority, Uri};
 use http::{Method, Request, Response, StatusCode};
 use swiftproxy_core::cancel;
+use swiftproxy_core::endpoint::Endpoint;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::opened::{Engine, Opened};
 use swiftproxy_core::session::Session;
 use swiftproxy_core::target::Target;
-use swiftproxy_wire::h2::H2End;
 use swiftproxy_wire::proxy_status;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::account;
 use super::hub::Hub;
-use super::link::Place;
+use super::link::{Fault, Place};
 use super::uplink::Uplink;
 
 /// How many links are tried for one session.
@@ -50,7 +49,7 @@ pub(super) async fn open(
         live.end_when_idle(after);
     }
     session.hold(place);
-    Ok(Opened::new(session, bound, Box::new(end), engine))
+    Ok(Opened::new(session, bound, end, engine))
 }
 
 /// A CONNECT request without credentials; a name that no authority can hold resolves nowhere.
@@ -63,7 +62,10 @@ fn request(target: &Target) -> Result<Request<()>, Refusal> {
     Ok(request)
 }
 
-async fn exchange(hub: &Hub, request: &Request<()>) -> Result<(Place, H2End, Option<SocketAddr>), Refusal> {
+async fn exchange(
+    hub: &Hub,
+    request: &Request<()>,
+) -> Result<(Place, Box<dyn Endpoint>, Option<SocketAddr>), Refusal> {
     let deadline = Instant::now() + hub.settings().wait;
     for _ in 0..TRIES {
         let (uplink, place) = place(hub, deadline).await?;
@@ -110,27 +112,25 @@ async fn ask(
     uplink: &Uplink,
     place: &Place,
     mut request: Request<()>,
-) -> Result<(H2End, Option<SocketAddr>), Failure> {
+) -> Result<(Box<dyn Endpoint>, Option<SocketAddr>), Failure> {
     if let Some(value) = uplink.remote.authorization() {
         request.headers_mut().insert(PROXY_AUTHORIZATION, value);
     }
-    let sent = place.request(request, false).await.map_err(|error| failure(&error))?;
-    let (_unanswered, response, send) = sent.ok_or(Failure::Link)?;
-    let response = response.await.map_err(|error| failure(&error))?;
+    let sent = place.request(request, false).await.map_err(failure)?;
+    let response = sent.ok_or(Failure::Link)?.answer().await.map_err(failure)?;
     if !response.status().is_success() {
         return Err(Failure::Refused(refused(uplink, &response)));
     }
     let bound = proxy_status::bound(response.headers());
-    Ok((H2End::new(send, response.into_body()), bound))
+    Ok((response.into_body(), bound))
 }
 
-fn failure(error: &h2::Error) -> Failure {
-    match error.reason() {
-        Some(Reason::REFUSED_STREAM) => Failure::Again,
-        // Answered with a reset: the target's fault, as far as HTTP/2 has words for it.
-        Some(Reason::CONNECT_ERROR) if error.is_reset() => Failure::Refused(Refusal::UnreachableHost),
-        Some(_) if error.is_reset() => Failure::Refused(Refusal::Internal),
-        _ => Failure::Link,
+fn failure(fault: Fault) -> Failure {
+    match fault {
+        Fault::Unseen => Failure::Again,
+        Fault::Connect => Failure::Refused(Refusal::UnreachableHost),
+        Fault::Reset => Failure::Refused(Refusal::Internal),
+        Fault::Link => Failure::Link,
     }
 }
 

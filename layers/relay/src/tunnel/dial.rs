@@ -5,17 +5,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::tunnel::TunnelError;
+use swiftproxy_wire::lean;
+use swiftproxy_wire::record::{self, Channel};
 use swiftproxy_wire::tls::{ALPN_H2, Distrust, Trust, client_config, server_name};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
-use super::link::Link;
+use super::link::{Link, WATCH};
 use super::remote::Remote;
 use crate::direct::attempt::Manner;
 use crate::direct::eyeballs::{interleave, race};
@@ -46,11 +50,62 @@ pub(super) async fn trust(remote: &Remote) -> Result<Option<Arc<ClientConfig>>, 
     ))
 }
 
-/// A link to the remote.
+/// A link to the remote. Where there is `foreign`, the lean engine is offered first unless that says that the remote
+/// does not know it; one that turns out not to is dialled again at once, and remembered there.
 ///
 /// # Errors
 /// `unreachable`, `certificate`, `protocol`.
 pub(super) async fn dial(
+    remote: &Remote,
+    tls: Option<&Arc<ClientConfig>>,
+    foreign: Option<&AtomicBool>,
+    changed: watch::Sender<()>,
+) -> Result<Arc<Link>, TunnelError> {
+    if let Some(foreign) = foreign
+        && !foreign.load(Relaxed)
+    {
+        match dial_lean(remote, tls, changed.clone()).await? {
+            Some(link) => return Ok(link),
+            None => foreign.store(true, Relaxed),
+        }
+    }
+    dial_h2(remote, tls, changed).await
+}
+
+/// A link of the lean engine; none where the remote does not know it.
+async fn dial_lean(
+    remote: &Remote,
+    tls: Option<&Arc<ClientConfig>>,
+    changed: watch::Sender<()>,
+) -> Result<Option<Arc<Link>>, TunnelError> {
+    let stream = connect(remote).await?;
+    let at = &remote.authority;
+    let channel = match tls {
+        None => Channel::clear(stream, Vec::new()),
+        Some(config) => match record::connect(stream, config.clone(), name(remote)?).await {
+            Ok(channel) if channel.alpn() == Some(ALPN_H2) => channel,
+            Ok(_) => return Err(no_http2(at)),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(None),
+            Err(error) => return Err(untrusted(at, &error)),
+        },
+    };
+    match lean::connect(channel, WATCH, true).await {
+        Ok((client, driver)) => Ok(Some(Link::start_lean(client, driver, changed))),
+        Err(lean::Ending::Unknown) => Ok(None),
+        // Whatever is wrong shows again, in the words of the other engine, if it is not the engine's.
+        Err(lean::Ending::Fault(..) | lean::Ending::Peer(_)) => Ok(None),
+        Err(_) => Err(no_http2(at)),
+    }
+}
+
+fn name(remote: &Remote) -> Result<ServerName<'static>, TunnelError> {
+    server_name(&remote.target.host.to_string()).map_err(|_| {
+        let at = &remote.authority;
+        TunnelError::new("bad_request", format!("{at} is not a name that a certificate has."))
+    })
+}
+
+async fn dial_h2(
     remote: &Remote,
     tls: Option<&Arc<ClientConfig>>,
     changed: watch::Sender<()>,
@@ -60,11 +115,8 @@ pub(super) async fn dial(
     let shaken = match tls {
         None => Link::start(stream, changed).await,
         Some(config) => {
-            let name = server_name(&remote.target.host.to_string()).map_err(|_| {
-                TunnelError::new("bad_request", format!("{at} is not a name that a certificate has."))
-            })?;
             let stream = TlsConnector::from(config.clone())
-                .connect(name, stream)
+                .connect(name(remote)?, stream)
                 .await
                 .map_err(|error| untrusted(at, &error))?;
             if stream.get_ref().1.alpn_protocol() != Some(ALPN_H2) {

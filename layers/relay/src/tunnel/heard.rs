@@ -18,7 +18,7 @@ const WINDOW: u64 = 500;
 const FRESH: u64 = 3 * WINDOW;
 
 /// A link on which so many bytes per second move is busy with bulk.
-const BULK: u64 = 1 << 20;
+pub(super) const BULK: u64 = 1 << 20;
 
 /// A moment that is moved on, and a rate. Written by the task that drives the link alone.
 #[derive(Debug, Clone)]

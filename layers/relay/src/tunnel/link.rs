@@ -4,6 +4,7 @@
 //! link that is retired takes no new stream and closes when its last one has ended.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,14 +12,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{Ping, PingPong, SendStream};
-use http::Request;
-use swiftproxy_wire::h2::{Windows, client_builder};
+use h2::{Ping, PingPong, Reason, SendStream};
+use http::{Request, Response};
+use swiftproxy_core::endpoint::Endpoint;
+use swiftproxy_wire::h2::{H2End, Windows, client_builder};
+use swiftproxy_wire::lean;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::heard::{Heard, Listening};
+use super::heard::{BULK, Heard, Listening};
 
 /// A link this quiet is asked whether it lives.
 const QUIET: Duration = Duration::from_secs(15);
@@ -29,10 +32,13 @@ const IMPATIENT: Duration = Duration::from_secs(3);
 /// How long the answer may take before the link is given up; whatever is heard meanwhile counts.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How the lean engine watches over its connection, which is the same.
+pub(super) const WATCH: lean::Watch = lean::Watch { quiet: QUIET, busy: IMPATIENT, patience: PATIENCE };
+
 /// A connection to the remote.
 #[derive(Debug)]
 pub(super) struct Link {
-    requests: Mutex<Option<SendRequest<Bytes>>>,
+    requests: Requests,
     heard: Heard,
     streams: AtomicUsize,
     unanswered: AtomicUsize,
@@ -44,7 +50,57 @@ pub(super) struct Link {
     changed: watch::Sender<()>,
 }
 
+/// Who sends requests.
+enum Requests {
+    /// The `h2` crate, until the link is retired.
+    H2(Mutex<Option<SendRequest<Bytes>>>),
+    /// Our own engine, which also watches over its connection.
+    Lean(lean::Client),
+}
+
+impl std::fmt::Debug for Requests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::H2(_) => "H2",
+            Self::Lean(_) => "Lean",
+        })
+    }
+}
+
 impl Link {
+    fn new(requests: Requests, heard: Heard, changed: watch::Sender<()>) -> Arc<Self> {
+        Arc::new(Self {
+            requests,
+            heard,
+            streams: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
+            asked: Mutex::new(Instant::now()),
+            rtt_micros: AtomicU64::new(u64::MAX),
+            ask: Notify::new(),
+            look: Notify::new(),
+            cut: Notify::new(),
+            changed,
+        })
+    }
+
+    /// Drives a connection of the lean engine from now on.
+    pub(super) fn start_lean(
+        client: lean::Client,
+        driver: lean::Driver,
+        changed: watch::Sender<()>,
+    ) -> Arc<Self> {
+        let link = Self::new(Requests::Lean(client), Heard::now(), changed);
+        tokio::spawn({
+            let link = link.clone();
+            async move {
+                let why = driver.await;
+                tracing::debug!(%why, "a connection to the remote has ended");
+                link.retire();
+            }
+        });
+        link
+    }
+
     /// Shakes hands over `stream` and drives the connection from then on. `changed` is told when it takes no
     /// stream any more.
     ///
@@ -57,18 +113,7 @@ impl Link {
         let heard = Heard::now();
         let stream = Listening::new(stream, heard.clone());
         let (requests, mut connection) = client_builder().handshake::<_, Bytes>(stream).await?;
-        let link = Arc::new(Self {
-            requests: Mutex::new(Some(requests)),
-            heard,
-            streams: AtomicUsize::new(0),
-            unanswered: AtomicUsize::new(0),
-            asked: Mutex::new(Instant::now()),
-            rtt_micros: AtomicU64::new(u64::MAX),
-            ask: Notify::new(),
-            look: Notify::new(),
-            cut: Notify::new(),
-            changed,
-        });
+        let link = Self::new(Requests::H2(Mutex::new(Some(requests))), heard, changed);
         let ping = connection.ping_pong();
         link.ask.notify_one();
         tokio::spawn({
@@ -136,7 +181,10 @@ impl Link {
 
     /// Whether it takes new streams.
     pub(super) fn is_open(&self) -> bool {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        match &self.requests {
+            Requests::H2(requests) => requests.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
+            Requests::Lean(client) => client.is_open(),
+        }
     }
 
     /// How many streams it carries.
@@ -146,30 +194,46 @@ impl Link {
 
     /// How little it suits a new stream: bulk would delay it, and company too, though less.
     pub(super) fn load(&self) -> (bool, usize) {
-        (self.heard.is_bulk(), self.streams())
+        let bulk = match &self.requests {
+            Requests::H2(_) => self.heard.is_bulk(),
+            Requests::Lean(client) => client.rate() >= BULK,
+        };
+        (bulk, self.streams())
     }
 
     /// The round trip of the last answered ping.
     pub(super) fn rtt(&self) -> Option<Duration> {
+        if let Requests::Lean(client) = &self.requests {
+            return client.round_trip();
+        }
         let micros = self.rtt_micros.load(Relaxed);
         (micros != u64::MAX).then(|| Duration::from_micros(micros))
     }
 
     /// Measures the round trip anew.
     pub(super) fn ask(&self) {
-        self.ask.notify_one();
+        match &self.requests {
+            Requests::H2(_) => self.ask.notify_one(),
+            Requests::Lean(client) => client.ask(),
+        }
     }
 
     /// Takes no new stream from now on.
     pub(super) fn retire(&self) {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match &self.requests {
+            Requests::H2(requests) => drop(requests.lock().unwrap_or_else(PoisonError::into_inner).take()),
+            Requests::Lean(client) => client.retire(),
+        }
         self.changed.send_replace(());
     }
 
     /// Ends it and its streams.
     pub(super) fn cut(&self) {
         self.retire();
-        self.cut.notify_one();
+        match &self.requests {
+            Requests::H2(_) => self.cut.notify_one(),
+            Requests::Lean(client) => client.cut(),
+        }
     }
 
     /// Takes a place for a stream.
@@ -187,17 +251,28 @@ impl Place {
     /// Sends a request; none where the link takes none any more.
     ///
     /// # Errors
-    /// HTTP/2's.
-    pub(super) async fn request(
-        &self,
-        request: Request<()>,
-        end: bool,
-    ) -> Result<Option<(Unanswered, ResponseFuture, SendStream<Bytes>)>, h2::Error> {
-        let requests = self.0.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(requests) = requests else { return Ok(None) };
-        let unanswered = Unanswered::new(&self.0);
-        let (response, send) = requests.ready().await?.send_request(request, end)?;
-        Ok(Some((unanswered, response, send)))
+    /// The link's.
+    pub(super) async fn request(&self, request: Request<()>, end: bool) -> Result<Option<Asked>, Fault> {
+        match &self.0.requests {
+            Requests::H2(requests) => {
+                let requests = requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let Some(requests) = requests else { return Ok(None) };
+                let unanswered = Unanswered::new(&self.0);
+                let (response, send) = requests.ready().await?.send_request(request, end)?;
+                Ok(Some(Asked::H2(unanswered, response, send)))
+            }
+            Requests::Lean(client) => loop {
+                match client.open(&request, end) {
+                    Ok(opening) => return Ok(Some(Asked::Lean(opening))),
+                    Err(lean::OpenError::Closing) => return Ok(None),
+                    Err(lean::OpenError::Malformed) => return Err(Fault::Reset),
+                    Err(lean::OpenError::Full) => {}
+                }
+                if client.ready().await.is_err() {
+                    return Ok(None);
+                }
+            },
+        }
     }
 
     /// The link takes no new stream from now on.
@@ -209,6 +284,68 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A request that was sent.
+pub(super) enum Asked {
+    /// Over the `h2` crate.
+    H2(Unanswered, ResponseFuture, SendStream<Bytes>),
+    /// Over our own engine.
+    Lean(lean::Opening),
+}
+
+impl Asked {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// The stream's, or the link's.
+    pub(super) async fn answer(self) -> Result<Response<Box<dyn Endpoint>>, Fault> {
+        match self {
+            Self::H2(_unanswered, response, send) => {
+                let (head, body) = response.await?.into_parts();
+                Ok(Response::from_parts(head, Box::new(H2End::new(send, body))))
+            }
+            Self::Lean(opening) => {
+                let (response, end) = opening.await?;
+                Ok(response.map(|()| Box::new(end) as Box<dyn Endpoint>))
+            }
+        }
+    }
+}
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The remote did not look at it.
+    Unseen,
+    /// It was reset: the target cannot be connected, as far as HTTP/2 has words for it.
+    Connect,
+    /// It was reset for another reason.
+    Reset,
+    /// The link is of no use any more.
+    Link,
+}
+
+impl From<h2::Error> for Fault {
+    fn from(error: h2::Error) -> Self {
+        match error.reason() {
+            Some(Reason::REFUSED_STREAM) => Self::Unseen,
+            Some(Reason::CONNECT_ERROR) if error.is_reset() => Self::Connect,
+            Some(_) if error.is_reset() => Self::Reset,
+            _ => Self::Link,
+        }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<lean::Reset>()) {
+            Some(lean::Reset(lean::Code::REFUSED_STREAM)) => Self::Unseen,
+            Some(lean::Reset(lean::Code::CONNECT_ERROR)) => Self::Connect,
+            Some(_) => Self::Reset,
+            None => Self::Link,
+        }
     }
 }
 

@@ -62,6 +62,9 @@ pub struct Config {
     pub wait: Span,
     /// How many sessions may wait like that.
     pub max_waiting: usize,
+    /// Whether our own HTTP/2 engine carries sessions where the remote knows it too, at less cost. Any other HTTP/2
+    /// proxy is spoken to as such.
+    pub lean: bool,
     /// Ends a session in which no byte moved for that long, in whole seconds. Absent: none is ended.
     pub idle_timeout: Option<Span>,
 }
@@ -80,6 +83,7 @@ impl Default for Config {
             open_timeout: Span::secs(60),
             wait: Span::secs(5),
             max_waiting: 1024,
+            lean: true,
             idle_timeout: None,
         }
     }
@@ -93,6 +97,7 @@ struct Settings {
     open_timeout: Duration,
     wait: Duration,
     max_waiting: usize,
+    lean: bool,
     idle_timeout: Option<Duration>,
 }
 
@@ -104,6 +109,7 @@ impl Config {
             open_timeout: self.open_timeout.0,
             wait: self.wait.0,
             max_waiting: self.max_waiting,
+            lean: self.lean,
             idle_timeout: self.idle_timeout.map(|span| span.0),
         }
     }

@@ -4,6 +4,7 @@
 //! session is given a link before the remote has said that it knows the login, or that it is no remote of ours.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub(super) struct Uplink {
     /// Where and as whom.
     pub(super) remote: Remote,
     tls: OnceCell<Option<Arc<ClientConfig>>>,
+    /// The remote does not know the lean engine.
+    foreign: AtomicBool,
     links: Mutex<Vec<Arc<Link>>>,
     report: Mutex<Report>,
     stop: watch::Sender<Stop>,
@@ -72,6 +75,7 @@ impl Uplink {
         Arc::new(Self {
             remote,
             tls: OnceCell::new(),
+            foreign: AtomicBool::new(false),
             links: Mutex::default(),
             report: Mutex::new(report),
             stop: watch::Sender::new(Stop::Run),
@@ -119,7 +123,8 @@ impl Uplink {
         let within = self.settings.borrow().connect_timeout;
         let attempt = async {
             let tls = self.tls.get_or_try_init(|| dial::trust(&self.remote)).await?;
-            let link = dial::dial(&self.remote, tls.as_ref(), self.changed.clone()).await?;
+            let foreign = self.settings.borrow().lean.then_some(&self.foreign);
+            let link = dial::dial(&self.remote, tls.as_ref(), foreign, self.changed.clone()).await?;
             let link = Untried(Some(link));
             let view = link.ask(&self.remote).await?;
             Ok((link, view))

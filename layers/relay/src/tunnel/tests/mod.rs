@@ -1,5 +1,6 @@
 //! The tunnel against a small remote over loopback, and its links over pipes in memory.
 
+mod lean;
 mod login;
 mod quiet;
 mod remote;

@@ -9,7 +9,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::super::link::Link;
+use super::super::link::{Asked, Link};
 
 /// A link to a server that answers pings, and the server's task.
 async fn link() -> (std::sync::Arc<Link>, watch::Receiver<()>, tokio::task::JoinHandle<()>) {
@@ -62,8 +62,8 @@ async fn a_request_without_answer_asks_sooner_and_ends_with_the_link() {
     assert_eq!(link.streams(), 1);
     let start = Instant::now();
     let request = Request::connect("a.example:1").body(()).unwrap();
-    let (_unanswered, response, _send) = place.request(request, false).await.unwrap().unwrap();
-    assert!(response.await.is_err());
+    let asked = place.request(request, false).await.unwrap().unwrap();
+    assert!(asked.answer().await.is_err());
     assert!(start.elapsed() <= Duration::from_secs(14), "{:?}", start.elapsed());
     drop(place);
     assert_eq!(link.streams(), 0);
@@ -74,7 +74,9 @@ async fn a_retired_link_ends_with_its_last_stream() {
     let (link, _seen, server) = link().await;
     let place = link.place();
     let request = Request::connect("a.example:1").body(()).unwrap();
-    let (_unanswered, response, send) = place.request(request, false).await.unwrap().unwrap();
+    let Asked::H2(_unanswered, response, send) = place.request(request, false).await.unwrap().unwrap() else {
+        panic!("it was started so");
+    };
     link.retire();
     assert!(!link.is_open());
     let again = Request::connect("a.example:1").body(()).unwrap();

@@ -12,7 +12,9 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use swiftproxy_core::endpoint::{AsStream, Endpoint};
 use swiftproxy_core::error::Refusal;
 use swiftproxy_wire::h2::{H2End, server_builder};
-use swiftproxy_wire::tls::{pin_of, server_config};
+use swiftproxy_wire::lean::{self, Responder};
+use swiftproxy_wire::record::{self, Accepted};
+use swiftproxy_wire::tls::{ALPN_H2, pin_of, server_config};
 use swiftproxy_wire::{basic, proxy_status, refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +39,7 @@ pub(super) struct TestRemote {
     pub(super) came: Arc<AtomicUsize>,
     shared: Arc<Shared>,
     tls: TlsAcceptor,
+    lean: bool,
     serving: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -49,6 +52,14 @@ struct Shared {
 impl TestRemote {
     pub(super) async fn start() -> Self {
         let mut remote = Self::prepare("127.0.0.1:0".parse().unwrap()).await;
+        remote.serve().await;
+        remote
+    }
+
+    /// One that knows the lean engine.
+    pub(super) async fn start_lean() -> Self {
+        let mut remote = Self::prepare("127.0.0.1:0".parse().unwrap()).await;
+        remote.lean = true;
         remote.serve().await;
         remote
     }
@@ -74,6 +85,7 @@ impl TestRemote {
             came: Arc::default(),
             shared: Arc::new(shared),
             tls: TlsAcceptor::from(server_config(&cert, &key).unwrap()),
+            lean: false,
             serving: None,
         }
     }
@@ -95,12 +107,17 @@ impl TestRemote {
         let listener = TcpListener::bind(self.addr).await.unwrap();
         self.addr = listener.local_addr().unwrap();
         let (tls, came, shared) = (self.tls.clone(), self.came.clone(), self.shared.clone());
+        let lean = self.lean;
         self.serving = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
                 came.fetch_add(1, Relaxed);
-                connections.spawn(serve(tls.clone(), stream, shared.clone()));
+                if lean {
+                    connections.spawn(serve_lean(tls.clone(), stream, shared.clone()));
+                } else {
+                    connections.spawn(serve(tls.clone(), stream, shared.clone()));
+                }
             }
         }));
     }
@@ -119,15 +136,50 @@ async fn serve(tls: TlsAcceptor, stream: TcpStream, shared: Arc<Shared>) {
     let Ok(mut connection) = server_builder().handshake::<_, Bytes>(stream).await else { return };
     let mut streams = JoinSet::new();
     while let Some(Ok((request, respond))) = connection.accept().await {
-        streams.spawn(answer(request, respond, shared.clone()));
+        let (head, body) = request.into_parts();
+        streams.spawn(answer(Request::from_parts(head, ()), Respond::H2(respond, body), shared.clone()));
     }
 }
 
-fn refuse(mut respond: SendResponse<Bytes>, refusal: Refusal) {
+async fn serve_lean(tls: TlsAcceptor, stream: TcpStream, shared: Arc<Shared>) {
+    let accepted = record::accept(stream, Vec::new(), tls.config().clone(), ALPN_H2).await;
+    let Ok(Accepted::Channel(mut channel)) = accepted else { return };
+    if !lean::knows(&mut channel).await.is_ok_and(|knows| knows) {
+        return;
+    }
+    let (mut server, driver) = lean::serve(channel, super::super::link::WATCH);
+    let mut streams = JoinSet::new();
+    streams.spawn(async move {
+        driver.await;
+    });
+    while let Some((request, respond)) = server.accept().await {
+        streams.spawn(answer(request, Respond::Lean(respond), shared.clone()));
+    }
+}
+
+/// Who answers a request, by either engine.
+enum Respond {
+    H2(SendResponse<Bytes>, RecvStream),
+    Lean(Responder),
+}
+
+impl Respond {
+    fn with(self, response: Response<()>, end: bool) -> Box<dyn Endpoint> {
+        match self {
+            Self::H2(mut respond, body) => {
+                let send = respond.send_response(response, end).unwrap();
+                Box::new(H2End::new(send, body))
+            }
+            Self::Lean(respond) => Box::new(respond.respond(&response, end).unwrap()),
+        }
+    }
+}
+
+fn refuse(respond: Respond, refusal: Refusal) {
     let mut response = Response::new(());
     *response.status_mut() = refusal::status(refusal);
     *response.headers_mut() = refusal::headers(refusal);
-    let _ = respond.send_response(response, true);
+    respond.with(response, true);
 }
 
 fn knows(headers: &HeaderMap, shared: &Shared) -> bool {
@@ -137,7 +189,7 @@ fn knows(headers: &HeaderMap, shared: &Shared) -> bool {
     })
 }
 
-async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, shared: Arc<Shared>) {
+async fn answer(request: Request<()>, respond: Respond, shared: Arc<Shared>) {
     let account = *shared.account.lock().unwrap();
     match account {
         Account::Refused(refusal) => return refuse(respond, refusal),
@@ -148,23 +200,24 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     }
     if request.method() == Method::CONNECT {
         let authority = request.uri().authority().unwrap().to_string();
-        return connect(&authority, request.into_body(), respond).await;
+        return connect(&authority, respond).await;
     }
     if account == Account::Foreign {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::NOT_FOUND;
-        let _ = respond.send_response(response, true);
+        respond.with(response, true);
         return;
     }
     assert_eq!(request.uri().path(), "/.well-known/swiftproxy/account");
     assert!(request.headers().contains_key("authorization"));
     let view = r#"{"name":"alice","rate_up":null,"rate_down":1000,"up":1,"down":2}"#;
-    let mut send = respond.send_response(Response::new(()), false).unwrap();
-    let _ = send.send_data(Bytes::from_static(view.as_bytes()), true);
+    let mut stream = AsStream(respond.with(Response::new(()), false));
+    let _ = stream.write_all(view.as_bytes()).await;
+    let _ = stream.shutdown().await;
 }
 
 /// Targets by name: `LABEL.refuse` refuses so, `CODE.status` answers that status alone, the others connect.
-async fn connect(authority: &str, body: RecvStream, mut respond: SendResponse<Bytes>) {
+async fn connect(authority: &str, respond: Respond) {
     let (host, _) = authority.rsplit_once(':').unwrap();
     if let Some(refusal) = host.strip_suffix(".refuse").and_then(Refusal::from_label) {
         return refuse(respond, refusal);
@@ -172,7 +225,7 @@ async fn connect(authority: &str, body: RecvStream, mut respond: SendResponse<By
     let mut response = Response::new(());
     if let Some(code) = host.strip_suffix(".status") {
         *response.status_mut() = code.parse().unwrap();
-        let _ = respond.send_response(response, true);
+        respond.with(response, true);
         return;
     }
     if host == "never.example" {
@@ -180,8 +233,7 @@ async fn connect(authority: &str, body: RecvStream, mut respond: SendResponse<By
     }
     let bound = "swiftproxy; bound=\"192.0.2.7:4711\"".parse().unwrap();
     response.headers_mut().insert(proxy_status::PROXY_STATUS, bound);
-    let send = respond.send_response(response, false).unwrap();
-    let mut end = H2End::new(send, body);
+    let mut end = respond.with(response, false);
     if host == "reset.example" {
         let _ = std::future::poll_fn(|cx| end.poll_readable(cx)).await;
         end.reset();
