@@ -67,7 +67,9 @@ mod tests {
             "auth_required" | "auth_failed" => 407,
             "account_disabled" | "account_expired" | "quota_exceeded" | "denied" | "denied_address" => 403,
             "too_many_connections" => 429,
-            "dns_failed" | "unreachable_net" | "unreachable_host" | "refused" | "loop" | "tunnel_login" => 502,
+            "dns_failed" | "unreachable_net" | "unreachable_host" | "refused" | "loop" | "tunnel_login" => {
+                502
+            }
             "timeout" => 504,
             "unsupported_command" => 501,
             "unsupported_address" | "malformed" => 400,
