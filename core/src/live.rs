@@ -147,6 +147,7 @@ impl Drop for Live {
             down = self.bytes.total(Direction::Down),
             ms = self.age().as_millis() as u64,
             outcome = self.outcome().unwrap_or("aborted"),
+            "session ended"
         );
     }
 }
