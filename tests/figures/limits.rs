@@ -40,7 +40,7 @@ fn an_account_is_held_to_its_rate_with_1_4_and_16_flows() {
         assert_rate(&format!("{n} down"), &rates(&counters(&flows), WINDOW), RATE, 0.03);
         drop(flows);
         let before = bulk.taken().len();
-        let flows: Vec<_> = (0..n).map(|_| Flow::up(pair.addr(), bulk.sink)).collect();
+        let _flows: Vec<_> = (0..n).map(|_| Flow::up(pair.addr(), bulk.sink)).collect();
         let taken =
             until("the sink has them all", || bulk.taken().get(before..before + n).map(<[_]>::to_vec));
         pause(Duration::from_secs(1));
