@@ -1,7 +1,7 @@
 //! What a byte costs through either HTTP/2 engine: `cargo run --release --example lean_or_h2 [GB] [STREAMS]`.
 //!
-//! One process holds an origin, both ends of the tunnel over TLS on loopback, and a sink; origin and sink cost the
-//! same with either engine. CPU seconds per GB are of the whole process.
+//! One process holds an origin, both ends of the tunnel over TLS on loopback, and a sink. CPU seconds per GB are of the
+//! whole process; the rows of `tcp` have a bare copy in the tunnel's place, for what the rest costs.
 
 use std::future::poll_fn;
 use std::io;
@@ -88,6 +88,13 @@ async fn streams(engine: &str, count: usize) -> io::Result<Vec<Ends>> {
     let (near, far) = sockets().await?;
     let request = || Request::connect("a.example:1").body(()).map_err(io::Error::other);
     let mut ends: Vec<Ends> = Vec::new();
+    if engine == "tcp" {
+        for _ in 0..count {
+            let (near, far) = sockets().await?;
+            ends.push((Box::new(Tcp::new(near)), Box::new(Tcp::new(far))));
+        }
+        return Ok(ends);
+    }
     if engine == "lean" {
         let (near, far) =
             tokio::join!(record::connect(near, client, name), record::accept(far, Vec::new(), server, b"h2"));
@@ -213,7 +220,7 @@ async fn main() -> io::Result<()> {
     let many: usize = args.next().and_then(|many| many.parse().ok()).unwrap_or(8);
     for _ in 0..2 {
         for (up, count) in [(false, 1), (false, many), (true, 1)] {
-            for engine in ["lean", "h2"] {
+            for engine in ["tcp", "lean", "h2"] {
                 run(engine, up, (gb * 1e9) as u64, count).await?;
             }
         }
