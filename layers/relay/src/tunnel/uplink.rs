@@ -323,9 +323,10 @@ impl Pause {
     }
 
     fn after(&mut self, error: &TunnelError) -> Duration {
+        // Where the remote was not trusted, no login was sent.
         let whole = match hopeless(error) {
-            Some(_) => REJECTED,
-            None => LONGEST.min(SHORTEST * (1 << self.0.min(8))),
+            Some(refusal) if refusal != Refusal::TunnelDown => REJECTED,
+            _ => LONGEST.min(SHORTEST * (1 << self.0.min(8))),
         };
         self.0 = self.0.saturating_add(1);
         // The standard library's hasher keys are the randomness at hand.
@@ -346,6 +347,7 @@ mod tests {
         assert!((SHORTEST / 2..=SHORTEST).contains(&pauses[0]), "{pauses:?}");
         assert!(pauses[5..].iter().all(|pause| (LONGEST / 2..=LONGEST).contains(pause)), "{pauses:?}");
         assert!(pause.after(&TunnelError::new("auth_failed", "")) >= REJECTED / 2);
+        assert!(pause.after(&TunnelError::new("certificate", "")) <= LONGEST, "it may be mended any moment");
         pause.reset();
         assert!(pause.after(&down) <= SHORTEST);
     }
