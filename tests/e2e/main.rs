@@ -13,6 +13,7 @@ mod clients;
 mod configs;
 mod detect;
 mod drain;
+mod faults;
 mod quickstart;
 mod ratelimit;
 mod relay;
