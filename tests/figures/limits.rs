@@ -13,7 +13,7 @@ use crate::support::{Pair, until};
 /// 8 Mbit/s.
 const RATE: f64 = 1e6;
 /// What is measured, after the first second.
-const WINDOW: Duration = Duration::from_secs(3);
+const WINDOW: Duration = Duration::from_secs(5);
 
 fn counters(flows: &[Flow]) -> Vec<Arc<AtomicU64>> {
     flows.iter().map(|flow| flow.received.clone()).collect()

@@ -1,6 +1,19 @@
 //! Real clients.
 
 use std::process::{Command, Output, Stdio};
+use std::sync::Once;
+
+/// Brings the clients that are missing, once. Where that cannot be done, the tests that need them say what to do.
+pub fn bring() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/clients/install");
+        let brought = Command::new("bash").arg(script).stdin(Stdio::null()).output();
+        if !brought.as_ref().is_ok_and(|output| output.status.success()) {
+            eprintln!("some clients could not be installed: {brought:?}");
+        }
+    });
+}
 
 /// One run of curl.
 pub struct Curl {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::clients::bring;
 use super::wait::{until, until_within};
 
 /// A command of the program under test.
@@ -179,6 +180,7 @@ impl Drop for Proxy {
 
 /// A new folder.
 pub fn folder() -> Arc<TempDir> {
+    bring();
     Arc::new(tempfile::tempdir().expect("a folder"))
 }
 
