@@ -144,8 +144,10 @@ impl StoreError {
         }
     }
 
-    /// Whether the same connection may well succeed later.
+    /// Whether the same connection may well succeed later. Not where SQLite rolls the transaction back by itself
+    /// (a full disk: <https://www.sqlite.org/lang_transaction.html>): sqlx counts it as open from then on, and what is
+    /// written next is a savepoint of a transaction that nobody ever commits.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::Locked(_) | Self::Full(_) | Self::ReadOnly(_))
+        matches!(self, Self::Locked(_) | Self::ReadOnly(_))
     }
 }

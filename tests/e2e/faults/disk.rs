@@ -8,7 +8,7 @@ use crate::support::proxy::{PASSWORD, command_with, connected, local_toml, remot
 use crate::support::traffic::{Bulk, Flow};
 use crate::support::{Origin, Pair, Proxy, until};
 
-use super::{counted, lines, moves, serves, stored};
+use super::{counted, for_a_while, lines, moves, serves, stored};
 
 /// A small file system of its own.
 struct Disk(PathBuf);
@@ -44,6 +44,38 @@ fn on(disk: &Path, pair: &Pair) -> (Proxy, Proxy) {
     let local = Proxy::start_in(&pair.remote.folder, "disk-local.toml", &toml);
     connected(&local);
     (remote, local)
+}
+
+#[test]
+fn a_full_disk_stops_nobody_and_is_caught_up_with() {
+    let (origin, bulk) = (Origin::start(), Bulk::start());
+    let pair = Pair::start(&["alice"], "");
+    let at = pair.remote.folder.path().join("disk");
+    let Some(disk) = Disk::mount(&at, "1m") else { return };
+    let (remote, local) = on(&at, &pair);
+    let database = at.join("swiftproxy.db");
+    let flow = Flow::down(local.addr("local"), bulk.source);
+    until("something is stored", || (stored(&database) > 0).then_some(()));
+    // Until not a byte goes in any more.
+    let ballast = at.join("ballast");
+    let full = std::fs::write(&ballast, vec![1; 2 << 20]);
+    assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let error = until("the store is down", || {
+        let store = remote.stats()["store"].clone();
+        (store["state"] == "down").then(|| store["error"].as_str().unwrap().to_owned())
+    });
+    assert!(error.contains("no room left"), "{error}");
+    moves(&flow.received);
+    serves(local.addr("local"), &origin.url("/bytes/10"));
+    for_a_while(2500);
+    // Closing the store's connection gives its log's room back, which does for a write or two.
+    assert!(lines(&remote, "known accounts go on") <= 3, "{}", remote.log());
+    assert!(!flow.has_ended());
+    std::fs::remove_file(ballast).unwrap();
+    until("the store is up", || (remote.stats()["store"]["state"] == "ok").then_some(()));
+    let counted = counted(&remote, "alice");
+    until("it has caught up", || (stored(&database) >= counted).then_some(()));
+    drop((remote, local, flow, disk));
 }
 
 #[test]
