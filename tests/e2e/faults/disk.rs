@@ -1,5 +1,5 @@
-//! File systems that are full or read-only. Both need a mount of their own, which takes root; who is not root sees the
-//! same errors by SQLite's own means in the store's tests.
+//! File systems that are full or read-only. Both need a mount of their own, which takes root, so they are run apart
+//! (`cargo test --workspace -- --ignored`); the store's tests meet the same errors by SQLite's own means.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,11 +14,13 @@ use super::{counted, for_a_while, lines, moves, serves, stored};
 struct Disk(PathBuf);
 
 impl Disk {
-    fn mount(at: &Path, size: &str) -> Option<Self> {
+    fn mount(at: &Path, size: &str) -> Self {
         std::fs::create_dir_all(at).unwrap();
         let option = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(at).output();
-        mounted.is_ok_and(|output| output.status.success()).then(|| Self(at.to_owned()))
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(at).output().unwrap();
+        assert!(mounted.status.success(), "mounting takes root: {mounted:?}");
+        Self(at.to_owned())
     }
 }
 
@@ -47,11 +49,12 @@ fn on(disk: &Path, pair: &Pair) -> (Proxy, Proxy) {
 }
 
 #[test]
+#[ignore = "root: mounts a file system"]
 fn a_full_disk_stops_nobody_and_is_caught_up_with() {
     let (origin, bulk) = (Origin::start(), Bulk::start());
     let pair = Pair::start(&["alice"], "");
     let at = pair.remote.folder.path().join("disk");
-    let Some(disk) = Disk::mount(&at, "1m") else { return };
+    let disk = Disk::mount(&at, "1m");
     let (remote, local) = on(&at, &pair);
     let database = at.join("swiftproxy.db");
     let flow = Flow::down(local.addr("local"), bulk.source);
@@ -79,18 +82,19 @@ fn a_full_disk_stops_nobody_and_is_caught_up_with() {
 }
 
 #[test]
+#[ignore = "root: mounts a file system"]
 fn a_disk_that_became_read_only_stops_nobody_and_is_caught_up_with() {
     let (origin, bulk) = (Origin::start(), Bulk::start());
     let pair = Pair::start(&["alice"], "");
     let at = pair.remote.folder.path().join("disk");
-    let Some(disk) = Disk::mount(&at, "4m") else { return };
+    let disk = Disk::mount(&at, "4m");
     let (remote, local) = on(&at, &pair);
     let database = at.join("swiftproxy.db");
     let flow = Flow::down(local.addr("local"), bulk.source);
     until("something is stored", || (stored(&database) > 0).then_some(()));
     // A file system that is written to cannot be turned over; a read-only one is laid over it, with the same files.
     let beside = pair.remote.folder.path().join("beside");
-    let under = Disk::mount(&beside, "4m").unwrap();
+    let under = Disk::mount(&beside, "4m");
     std::fs::copy(&database, beside.join("swiftproxy.db")).unwrap();
     let run = |args: &[&str]| assert!(Command::new("mount").args(args).status().unwrap().success());
     run(&["--bind", beside.to_str().unwrap(), at.to_str().unwrap()]);
