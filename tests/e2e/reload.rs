@@ -1,7 +1,7 @@
 //! The file is changed while it runs.
 
 use crate::support::traffic::{Bulk, Flow};
-use crate::support::{Origin, Pair, curl, until};
+use crate::support::{Origin, Pair, Proxy, curl, until};
 
 #[test]
 fn a_broken_file_changes_nothing_and_says_why() {
@@ -57,4 +57,26 @@ fn a_rule_ends_open_sessions_that_it_denies() {
     });
     until(&format!("port {port}'s session ends"), || denied.has_ended().then_some(()));
     assert!(!kept.has_ended());
+}
+
+#[test]
+fn the_cap_on_sessions_follows_the_file() {
+    let origin = Origin::start();
+    let bulk = Bulk::start();
+    let proxy = Proxy::start(
+        "[listeners.lan]\nbind = \"127.0.0.1:0\"\nstack = [\"detect\"]\nrelay = \"direct\"\nmax_sessions = 1\n",
+    );
+    let address = format!("http://{}", proxy.addr("lan"));
+    let status = || {
+        let url = origin.url("/bytes/10");
+        let args = ["--proxy", &address, "-o", "/dev/null", "-w", "%{http_code}", &url];
+        String::from_utf8(curl(&args).ok()).unwrap()
+    };
+    let flow = Flow::down(proxy.addr("lan"), bulk.source);
+    assert_eq!(status(), "429");
+    proxy.edit(|text| text.replace("max_sessions = 1", "max_sessions = 2"));
+    until("another session is let in", || (status() == "200").then_some(()));
+    proxy.edit(|text| text.replace("max_sessions = 2", "max_sessions = 1"));
+    until("nobody new is let in", || (status() == "429").then_some(()));
+    assert!(!flow.has_ended(), "whoever is in stays");
 }
