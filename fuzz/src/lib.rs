@@ -2,6 +2,9 @@
 //!
 //! Invariant: a property that does not hold panics, with what was read in the message.
 
+pub mod frames;
+pub mod loopback;
+
 use std::fmt::Debug;
 
 /// The shorter inputs of one of `n` bytes that are tried, in order: all where it is short, 64 and the last few

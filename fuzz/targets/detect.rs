@@ -6,9 +6,9 @@
 //! which the target says.
 #![no_main]
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -28,10 +28,10 @@ use swiftproxy_core::registry::{Build, LayerConfig};
 use swiftproxy_core::session::Session;
 use swiftproxy_core::stack::{Front, Stack};
 use swiftproxy_detect::{Config, Protocol};
+use swiftproxy_fuzz::loopback::{Loopback, quiet, talk};
 use swiftproxy_wire::http1::{BodyLength, ChunkedDecoder, Step, parse_request, parse_response};
 use swiftproxy_wire::{socks4, socks5};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tower::Layer;
 
@@ -169,18 +169,17 @@ struct Play {
 
 struct World {
     runtime: Runtime,
-    socket: TcpListener,
+    loopback: Loopback,
     listener: Arc<Listener>,
     /// Without a login, and with one.
     fronts: [Front; 2],
     play: Arc<Mutex<Play>>,
-    from: Cell<u32>,
 }
 
 impl World {
     fn new() -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let loopback = Loopback::new(&runtime);
         let node = Node::new("fuzz");
         let listener = Listener::new(&node, "fuzz");
         let play = Arc::new(Mutex::new(Play::default()));
@@ -188,7 +187,7 @@ impl World {
             use Protocol::{Classic, Http, Socks4, Socks5, Tunnel};
             let protocols = Some(vec![Socks5, Socks4, Http, Tunnel, Classic]);
             let config = Config { protocols, ..Config::default() };
-            let bind = socket.local_addr().expect("bound");
+            let bind = loopback.addr();
             let mut build = Build::new(&node, &listener, bind, "layers.detect", std::path::Path::new("/"));
             build.authenticator = login.then(|| Arc::new(Passwords(alice())) as Arc<dyn Authenticator>);
             let layer = config.build(&mut build).expect("built");
@@ -196,58 +195,21 @@ impl World {
             Front::new(layer.layer(stub(play.clone(), login)))
         };
         let fronts = [front(false), front(true)];
-        Self { runtime, socket, listener, fronts, play, from: Cell::new(0) }
+        Self { runtime, loopback, listener, fronts, play }
     }
 
     /// One connection: what the client was told, after everything ended.
     async fn connection(&self, login: bool, says: &[u8], piece: usize) -> Vec<u8> {
-        // Each client from another address, or the ports that wait after a close would run out.
-        let from = self.from.get();
-        self.from.set((from + 1) % 0xffff);
-        let client = TcpSocket::new_v4().expect("a socket");
-        let own = Ipv4Addr::from_bits(0x7f01_0001 + from);
-        client.bind(SocketAddr::new(IpAddr::V4(own), 0)).expect("an address of loopback");
-        let (client, accepted) =
-            tokio::join!(client.connect(self.socket.local_addr().expect("bound")), self.socket.accept());
-        let (mut client, (stream, peer)) = (client.expect("connected"), accepted.expect("accepted"));
-        client.set_nodelay(true).expect("a socket");
+        let (client, stream, peer) = self.loopback.pair().await;
         let serving = self.fronts[usize::from(login)].serve(Connection {
             stream,
             client: peer,
             listener: self.listener.clone(),
         });
-        let talking = async {
-            let (mut from, mut into) = client.split();
-            let saying = async {
-                for piece in says.chunks(piece) {
-                    if into.write_all(piece).await.is_err() {
-                        break;
-                    }
-                    tokio::task::yield_now().await;
-                }
-                let _ = into.shutdown().await;
-            };
-            let mut told = Vec::new();
-            let hearing = async {
-                let _ = from.read_to_end(&mut told).await;
-            };
-            tokio::join!(saying, hearing);
-            told
-        };
-        let both = async { tokio::join!(serving, talking).1 };
-        tokio::time::timeout(Duration::from_secs(5), both).await.expect("it ends when the client has")
-    }
-
-    /// Every task of the connection's is gone too.
-    async fn quiet(&self) {
-        let metrics = self.runtime.metrics();
-        for _ in 0..10_000 {
-            if metrics.num_alive_tasks() == 0 {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-        panic!("{} tasks outlive the connection", metrics.num_alive_tasks());
+        let both = async { tokio::join!(serving, talk(client, says, piece)).1 };
+        let told = tokio::time::timeout(Duration::from_secs(5), both).await;
+        quiet().await;
+        told.expect("it ends when the client has")
     }
 }
 
@@ -391,11 +353,8 @@ fuzz_target!(|bytes: &[u8]| {
     let (says, target_says) = rest.split_at(n);
     WORLD.with_borrow(|world| {
         *world.play.lock().expect("lock") = Play { refuses, says: target_says.to_vec(), targets: Vec::new() };
-        let told = world.runtime.block_on(async {
-            let told = world.connection(login, says, usize::from(*piece).max(1)).await;
-            world.quiet().await;
-            told
-        });
+        let piece = usize::from(*piece).max(1);
+        let told = world.runtime.block_on(world.connection(login, says, piece));
         if says.first().is_some_and(u8::is_ascii_alphabetic) && !says.starts_with(b"PRI ") {
             answered(says, &told);
         }

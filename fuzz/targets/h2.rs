@@ -2,7 +2,6 @@
 //! whose lengths are right. Whatever it says, both end when it has said it, and say little themselves.
 #![no_main]
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use libfuzzer_sys::fuzz_target;
-use swiftproxy_core::endpoint::Endpoint;
+use swiftproxy_fuzz::frames::{echo, frames};
 use swiftproxy_wire::h2::{H2End, client_builder, server_builder};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
@@ -51,35 +50,6 @@ impl AsyncWrite for Peer {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Frames out of the input: type, flags, stream, length of the payload, payload.
-fn frames(mut input: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    while let [kind, flags, stream, length, rest @ ..] = input {
-        let (payload, after) = rest.split_at(usize::from(*length).min(rest.len()));
-        out.extend_from_slice(&[0, 0, payload.len() as u8, *kind % 12, *flags, 0, 0, 0, *stream]);
-        out.extend_from_slice(payload);
-        input = after;
-    }
-    out
-}
-
-/// Echoes a stream until it ends, whichever way.
-async fn echo(mut end: H2End) -> io::Result<()> {
-    let mut room = [0; 1024];
-    loop {
-        poll_fn(|cx| end.poll_readable(cx)).await?;
-        let n = poll_fn(|cx| end.poll_read(cx, &mut room)).await?;
-        if n == 0 {
-            return poll_fn(|cx| end.poll_finish(cx)).await;
-        }
-        let mut left = &room[..n];
-        while !left.is_empty() {
-            let taken = poll_fn(|cx| end.poll_write(cx, left)).await?;
-            left = &left[taken..];
-        }
     }
 }
 
