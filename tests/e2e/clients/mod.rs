@@ -3,6 +3,7 @@
 //!
 //! Invariant: a transfer that went past the proxy is a failure, and so is a client that is not installed.
 
+mod browsers;
 mod cgi;
 mod curl;
 mod java;
@@ -124,15 +125,23 @@ fn scripts() -> PathBuf {
 }
 
 /// A client's command line: it knows no configuration and no environment of the person who runs the tests, and it
-/// is ended after a minute.
+/// is ended after two minutes.
 fn client(program: &str) -> Command {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
-    let Some(found) = found else { missing(program) };
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", "60"]).arg(found).stdin(Stdio::null());
-    command.env_clear().env("PATH", path).env("HOME", std::env::temp_dir()).env("LANG", "C.UTF-8");
+    command.args(["--kill-after=5", "120"]).arg(self::program(program)).stdin(Stdio::null());
     command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", std::env::temp_dir())
+        .env("LANG", "C.UTF-8");
+    command
+}
+
+/// Where a program is.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| missing(name))
 }
 
 fn missing(what: &str) -> ! {
