@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use arc_swap::ArcSwapOption;
 
 use crate::cancel::Reason;
-use crate::meter::{Direction, Limit, Tap};
+use crate::meter::{Direction, Limit, Payer, Tap};
 use crate::secret::Secret;
 
 /// Whether `name` may be an account's name (RFC 7617 §2): 1 to 255 bytes, no colon, no control characters.
@@ -104,7 +104,7 @@ pub struct Account {
     name: Box<str>,
     state: AtomicU8,
     rates: Arc<Rates>,
-    weight: AtomicU32,
+    weight: Arc<AtomicU32>,
     password: ArcSwapOption<Password>,
     /// Bytes since this process started.
     pub usage: Arc<Tap>,
@@ -183,7 +183,7 @@ impl Account {
                 down: AtomicU64::new(0),
                 defaults: defaults.clone(),
             }),
-            weight: AtomicU32::new(1),
+            weight: Arc::new(AtomicU32::new(1)),
             password: ArcSwapOption::empty(),
             usage: Arc::default(),
             sessions: AtomicU64::new(0),
@@ -237,6 +237,11 @@ impl Account {
     /// Its share where accounts share a cap.
     pub fn weight(&self) -> u32 {
         self.weight.load(Relaxed)
+    }
+
+    /// In whose name its sessions take turns; follows its weight.
+    pub(crate) fn payer(&self) -> Payer {
+        Payer { key: self.key, weight: self.weight.clone() }
     }
 
     /// What its password is checked against.

@@ -12,7 +12,7 @@ use crate::credentials::Credentials;
 use crate::error::Refusal;
 use crate::listener::{Listener, Slot};
 use crate::live::Live;
-use crate::meter::{Meter, Party};
+use crate::meter::Meter;
 use crate::node::Node;
 use crate::target::Target;
 
@@ -98,7 +98,7 @@ impl Session {
 
     /// Says who pays. Once; whoever asks for a turn at a shared limit asks in the account's name.
     pub fn set_account(&mut self, account: Arc<Account>) {
-        self.meter.set_party(Party { key: account.key(), weight: account.weight() });
+        self.meter.set_payer(account.payer());
         let _ = self.listed.live.account.set(account.clone());
         self.account = Some(account);
     }

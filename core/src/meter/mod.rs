@@ -10,6 +10,7 @@ mod tap;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use tokio::time::Instant;
 
@@ -66,7 +67,16 @@ pub struct Meter {
     limits: Vec<Arc<dyn Limit>>,
     taps: Vec<Arc<Tap>>,
     charged: Tap,
-    party: Party,
+    payer: Option<Payer>,
+}
+
+/// Who a session's turns are put on the account of; its weight is asked at every turn, so a change binds at once.
+#[derive(Debug, Clone)]
+pub struct Payer {
+    /// Equal for all sessions of an account, never 0.
+    pub key: u64,
+    /// Its share as a multiple of the others'.
+    pub weight: Arc<AtomicU32>,
 }
 
 impl Meter {
@@ -90,8 +100,13 @@ impl Meter {
     }
 
     /// Says on whose behalf the session waits where a limit is shared.
-    pub fn set_party(&mut self, party: Party) {
-        self.party = party;
+    pub fn set_payer(&mut self, payer: Payer) {
+        self.payer = Some(payer);
+    }
+
+    fn party(&self) -> Party {
+        let party = |payer: &Payer| Party { key: payer.key, weight: payer.weight.load(Relaxed) };
+        self.payer.as_ref().map_or_else(Party::default, party)
     }
 
     /// Bytes read from their source so far; never less than what the taps were told.
@@ -110,7 +125,7 @@ impl Meter {
         for limit in &self.limits {
             limit.give_back(direction, n);
             if by_turn && let Some(line) = limit.line(direction) {
-                line.refund(self.party, n as u64);
+                line.refund(self.party(), n as u64);
             }
         }
     }

@@ -162,7 +162,8 @@ impl Waiting {
         want: usize,
     ) -> Poll<Result<usize, (usize, Instant)>> {
         let mut share = want;
-        let weight = meter.party.weight.max(1) as usize;
+        let party = meter.party();
+        let weight = party.weight.max(1) as usize;
         let last = meter.limits.len().saturating_sub(1);
         for (at, (limit, place)) in meter.limits.iter().zip(&mut self.places).enumerate() {
             let Some(line) = limit.line(direction) else {
@@ -171,7 +172,7 @@ impl Waiting {
             };
             let quantum = limit.quantum(direction).max(1);
             share = share.min(quantum.saturating_mul(weight));
-            ready!(place.get_or_insert_with(|| line.enter(meter.party, quantum)).poll_turn(cx));
+            ready!(place.get_or_insert_with(|| line.enter(party, quantum)).poll_turn(cx));
             // Dry: wait here, not in the lines behind it. The last one is asked when the bytes are taken.
             if at < last
                 && let Err(when) = limit.check(now, direction, share)

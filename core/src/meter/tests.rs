@@ -56,7 +56,7 @@ impl Limit for Heap {
 
 fn meter(key: u64, limits: &[&Arc<Heap>]) -> Meter {
     let mut meter = Meter::default();
-    meter.set_party(Party { key, weight: 1 });
+    meter.set_payer(Payer { key, weight: Arc::new(AtomicU32::new(1)) });
     for limit in limits {
         meter.limit((*limit).clone());
     }

@@ -249,6 +249,20 @@ async fn a_cap_is_shared_by_accounts_and_their_weights() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_changed_weight_binds_on_open_sessions() {
+    let mut rig = Rig::new().with(cap(Per::Node, 20));
+    rig.set(&[spec("alice", 0, 1), spec("bob", 0, 1)]);
+    rig.flows(Some("alice"), 1, Down, false).await;
+    rig.flows(Some("bob"), 4, Down, false).await;
+    rig.until(4.0).await;
+    near(rig.bytes(0..1, 1.0, 4.0), 3.0 * 10.0 * MBIT as f64, 0.05);
+    rig.set(&[spec("alice", 0, 3), spec("bob", 0, 1)]);
+    rig.until(9.0).await;
+    near(rig.bytes(0..1, 5.0, 9.0), 4.0 * 15.0 * MBIT as f64, 0.05);
+    near(rig.bytes(1..5, 5.0, 9.0), 4.0 * 5.0 * MBIT as f64, 0.05);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_accounts_rate_binds_under_a_cap_and_leaves_the_rest_to_others() {
     // The wide one first in the list: the meter asks the narrow one first all the same.
     let mut rig = Rig::new().with(Config::default());
