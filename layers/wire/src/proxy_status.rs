@@ -26,6 +26,7 @@ pub fn error_token(refusal: Refusal) -> Option<&'static str> {
         Refusal::Timeout => "connection_timeout",
         Refusal::Loop => "proxy_loop_detected",
         Refusal::TunnelDown => "destination_unavailable",
+        Refusal::TunnelLogin => "proxy_configuration_error",
         Refusal::Internal => "proxy_internal_error",
         _ => return None,
     })
@@ -170,6 +171,7 @@ mod tests {
             assert_eq!(parse(value(refusal).as_bytes()), Some(refusal), "{refusal:?}");
         }
         assert_eq!(value(Refusal::Refused), "swiftproxy; error=connection_refused; details=\"refused\"");
+        assert_eq!(error_token(Refusal::TunnelLogin), Some("proxy_configuration_error"));
         assert_eq!(value(Refusal::Draining), "swiftproxy; details=\"draining\"");
     }
 
