@@ -1,5 +1,9 @@
 //! The file is changed while it runs.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::support::traffic::{Bulk, Flow};
 use crate::support::{Origin, Pair, Proxy, curl, until};
 
@@ -41,6 +45,53 @@ fn listeners_come_and_go_and_the_others_stay() {
     until("it is closed", || std::net::TcpStream::connect(second).is_err().then_some(()));
     assert_eq!(pair.remote.addr("tunnel"), tunnel);
     assert!(!flow.has_ended(), "nothing that it does not concern drops");
+}
+
+/// A file's users follow it like rows of the store, and what is read only at start is told to be.
+#[test]
+fn a_users_table_that_is_disabled_or_removed_ends_its_sessions() {
+    let bulk = Bulk::start();
+    let toml = "[node]\nname = \"t\"\n[api]\nbind = \"127.0.0.1:0\"\nsecret = \"s3cret\"\n\
+        [listeners.a]\nbind = \"127.0.0.1:0\"\nstack = [\"detect\", \"auth\", \"acl\", \"ratelimit\"]\nrelay = \"direct\"\n\
+        [layers.auth]\nmethod = \"address\"\n[layers.auth.addresses]\n\"127.0.0.0/8\" = \"alice\"\n\
+        [layers.acl]\nallow = [\"127.0.0.0/8\"]\n[store]\nurl = \"sqlite://s.db\"\n\
+        [users.alice]\ndown = \"8Mbit/s\"\n";
+    let proxy = Proxy::start(toml);
+    let flow = || Flow::down(proxy.addr("a"), bulk.source);
+    let first = flow();
+    let start = Instant::now();
+    proxy.edit(|text| text + "enabled = false\n");
+    until("a disabled user's session ends", || first.has_ended().then_some(()));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    proxy.edit(|text| text.replace("enabled = false\n", ""));
+    until("the user is back", || {
+        let url = format!("http://{}/", bulk.source);
+        let args = [
+            "--proxy",
+            &format!("http://{}", proxy.addr("a")),
+            "-m",
+            "1",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            &url,
+        ];
+        (String::from_utf8_lossy(&curl(&args).body) != "403").then_some(())
+    });
+    let second = flow();
+    proxy.edit(|text| {
+        let kept = text.split("[users.alice]").next().expect("there is a first").to_owned();
+        kept.replace(
+            "[layers.auth.addresses]\n\"127.0.0.0/8\" = \"alice\"",
+            "[layers.auth.addresses]\n\"127.0.0.0/8\" = \"bob\"",
+        )
+        .replace("[store]\nurl = \"sqlite://s.db\"\n", "")
+            + "[users.bob]\n"
+    });
+    until("a removed user's session ends", || second.has_ended().then_some(()));
+    let line = proxy.logged("takes a restart");
+    assert!(line.contains("[store]"), "{line}");
 }
 
 #[test]

@@ -37,7 +37,8 @@ pub(crate) fn sources(mut sources: Sources) -> Sources {
 
 /// A server that is only asked what is wrong.
 pub(crate) fn checker(sources: Sources) -> Arc<Server> {
-    let followers: Vec<Arc<dyn Follower>> = vec![Arc::new(swiftproxy_api::Check), Arc::new(OwnTables)];
+    let followers: Vec<Arc<dyn Follower>> =
+        vec![Arc::new(swiftproxy_api::Check), Arc::new(OwnTables::default())];
     Server::new(Node::new("check"), Arc::new(swiftproxy_layers::registry()), sources, followers)
 }
 
@@ -53,7 +54,8 @@ impl Instance {
         let node = Node::new(config.node.name.clone().unwrap_or_else(|| name.to_owned()));
         let api = Api::new(node.clone());
         let registry = Arc::new(swiftproxy_layers::registry());
-        let server = Server::new(node.clone(), registry, sources, vec![api.follower(), Arc::new(OwnTables)]);
+        let own = OwnTables { started: Some(OwnTables::read(&config)?) };
+        let server = Server::new(node.clone(), registry, sources, vec![api.follower(), Arc::new(own)]);
         api.on_bind({
             let server = Arc::downgrade(&server);
             move |addr| {
@@ -126,14 +128,38 @@ async fn follow_store(node: &Arc<Node>, url: &str) -> anyhow::Result<(oneshot::S
     Ok((stop, task))
 }
 
-/// Looks at every reload at what is read only later, so that what is wrong with it is told then.
-struct OwnTables;
+/// Looks at every reload at what is read only at start, so that what is wrong with it, or takes a restart, is told
+/// then.
+#[derive(Default)]
+struct OwnTables {
+    /// What this process started with.
+    started: Option<Started>,
+}
+
+type Started = (Option<LogConfig>, Option<StoreConfig>);
+
+impl OwnTables {
+    fn read(config: &Config) -> Result<Started, ConfigErrors> {
+        let (log, store) = (config.section("log"), config.section("store"));
+        match (log, store) {
+            (Ok(log), Ok(store)) => Ok((log, store)),
+            (log, store) => Err(ConfigErrors([log.err(), store.err()].into_iter().flatten().collect())),
+        }
+    }
+}
 
 impl Follower for OwnTables {
     fn prepare(&self, config: &Config) -> Result<Change, ConfigErrors> {
+        let mut waiting = Vec::new();
         let mut errors = Vec::new();
-        errors.extend(config.section::<LogConfig>("log").err());
-        errors.extend(config.section::<StoreConfig>("store").err());
+        match (Self::read(config), &self.started) {
+            (Ok((log, store)), Some(started)) => {
+                waiting.extend((log != started.0).then_some("log"));
+                waiting.extend((store != started.1).then_some("store"));
+            }
+            (Ok(_), None) => {}
+            (Err(wrong), _) => errors.extend(wrong.0),
+        }
         for user in &config.users {
             if let Some(Password::Hash(hash)) = &user.password
                 && let Err(error) = swiftproxy_auth::check_hash(hash.expose())
@@ -146,6 +172,13 @@ impl Follower for OwnTables {
                 ));
             }
         }
-        if errors.is_empty() { Ok(Box::new(|| {})) } else { Err(ConfigErrors(errors)) }
+        if !errors.is_empty() {
+            return Err(ConfigErrors(errors));
+        }
+        Ok(Box::new(move || {
+            for table in waiting {
+                tracing::warn!("[{table}] was changed; that takes a restart, what it said at start goes on");
+            }
+        }))
     }
 }
