@@ -24,9 +24,7 @@ fn assert_rate(what: &str, rates: &[f64], rate: f64, within: f64) {
     assert!((sum / rate - 1.0).abs() <= within, "{what}: {sum:.0} B/s of {rate:.0}");
     let mean = sum / rates.len() as f64;
     for one in rates {
-        // A tenth is the goal; of sixteen uploads through one tunnel some flow is at times an eighth short.
-        let most = if rates.len() < 16 { 0.1 } else { 0.15 };
-        assert!((one / mean - 1.0).abs() <= most, "{what}: a flow has {one:.0} B/s, the mean is {mean:.0}");
+        assert!((one / mean - 1.0).abs() <= 0.1, "{what}: a flow has {one:.0} B/s, the mean is {mean:.0}");
     }
 }
 

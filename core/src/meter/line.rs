@@ -1,5 +1,5 @@
 //! The line in which flows wait for a limit that is low: parties in turn, by weight; within a party first come,
-//! first served.
+//! first served, but for those whose turn gave them less than it was worth: they go on with it.
 //!
 //! Invariant: at most one place of a line has the turn, and a place that is dropped hands it on.
 //!
@@ -55,7 +55,36 @@ struct Rounds {
 struct Queue {
     tag: u64,
     weight: u64,
-    flows: VecDeque<(u64, Option<Waker>)>,
+    /// Flows that go on with a turn they have begun.
+    resumed: VecDeque<Waiter>,
+    flows: VecDeque<Waiter>,
+}
+
+/// A place, and whom to wake when it has the turn.
+type Waiter = (u64, Option<Waker>);
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.resumed.is_empty() && self.flows.is_empty()
+    }
+
+    fn first(&mut self) -> Option<&mut Waiter> {
+        self.resumed.front_mut().or_else(|| self.flows.front_mut())
+    }
+
+    fn find(&mut self, place: u64) -> Option<&mut Waiter> {
+        self.resumed.iter_mut().chain(&mut self.flows).find(|waiter| waiter.0 == place)
+    }
+
+    fn remove(&mut self, place: u64) {
+        for line in [&mut self.resumed, &mut self.flows] {
+            if line.front().is_some_and(|waiter| waiter.0 == place) {
+                line.pop_front();
+            } else {
+                line.retain(|waiter| waiter.0 != place);
+            }
+        }
+    }
 }
 
 impl Line {
@@ -66,6 +95,15 @@ impl Line {
 
     /// Takes a place at the end of the party's own queue; `quantum` is what a turn is worth at present.
     pub fn enter(self: &Arc<Self>, party: Party, quantum: usize) -> Place {
+        self.take_place(party, quantum, false)
+    }
+
+    /// Takes a place ahead of the party's other flows, for one that has used only part of its turn.
+    pub fn resume(self: &Arc<Self>, party: Party, quantum: usize) -> Place {
+        self.take_place(party, quantum, true)
+    }
+
+    fn take_place(self: &Arc<Self>, party: Party, quantum: usize, resumed: bool) -> Place {
         let mut rounds = self.lock();
         let rounds_now = rounds.now;
         let oldest = rounds_now.saturating_sub(CATCH_UP * SCALE * quantum as u64);
@@ -75,11 +113,12 @@ impl Line {
         let queue =
             rounds.parties.entry(party.key).or_insert_with(|| Queue { tag: rounds_now, ..Queue::default() });
         queue.weight = party.weight.max(1).into();
-        let first = queue.flows.is_empty();
+        let first = queue.is_empty();
         if first {
             queue.tag = queue.tag.max(oldest);
         }
-        queue.flows.push_back((place, None));
+        let line = if resumed { &mut queue.resumed } else { &mut queue.flows };
+        line.push_back((place, None));
         let tag = queue.tag;
         if first {
             rounds.order.insert((tag, party.key));
@@ -103,7 +142,7 @@ impl Line {
     /// Gives the turn to whom it belongs, and wakes them.
     fn hand_on(&self, mut rounds: MutexGuard<'_, Rounds>) {
         let key = rounds.order.first().map(|(_, key)| *key);
-        let next = key.and_then(|key| rounds.parties.get_mut(&key)).and_then(|queue| queue.flows.front_mut());
+        let next = key.and_then(|key| rounds.parties.get_mut(&key)).and_then(Queue::first);
         let Some((place, waker)) = next else {
             self.turn.store(0, SeqCst);
             return;
@@ -132,7 +171,7 @@ impl Rounds {
     /// Drops the parties that have been away for longer than they could catch up, now and then.
     fn forget(&mut self, oldest: u64) {
         if self.parties.len() >= self.forget_at.max(FEW) {
-            self.parties.retain(|_, queue| !queue.flows.is_empty() || queue.tag > oldest);
+            self.parties.retain(|_, queue| !queue.is_empty() || queue.tag > oldest);
             self.forget_at = self.parties.len() * 2;
         }
     }
@@ -158,7 +197,7 @@ impl Place {
             return Poll::Ready(());
         }
         let mine = rounds.parties.get_mut(&self.key);
-        let mine = mine.and_then(|queue| queue.flows.iter_mut().find(|(place, _)| *place == self.place));
+        let mine = mine.and_then(|queue| queue.find(self.place));
         if let Some((_, waker)) = mine {
             match waker {
                 Some(known) => known.clone_from(cx.waker()),
@@ -179,12 +218,8 @@ impl Drop for Place {
         let mut rounds = self.line.lock();
         let rounds_ref = &mut *rounds;
         let Some(queue) = rounds_ref.parties.get_mut(&self.key) else { return };
-        if queue.flows.front().is_some_and(|(place, _)| *place == self.place) {
-            queue.flows.pop_front();
-        } else {
-            queue.flows.retain(|(place, _)| *place != self.place);
-        }
-        let (tag, empty) = (queue.tag, queue.flows.is_empty());
+        queue.remove(self.place);
+        let (tag, empty) = (queue.tag, queue.is_empty());
         if empty {
             rounds_ref.order.remove(&(tag, self.key));
         }
@@ -220,6 +255,17 @@ mod tests {
         assert!(has_turn(&second));
         drop(second);
         assert!(!line.is_busy());
+    }
+
+    #[test]
+    fn a_turn_that_was_cut_short_goes_on_before_others_begin() {
+        let line = Arc::new(Line::default());
+        let (first, second) = (line.enter(party(1, 1), 10), line.enter(party(1, 1), 10));
+        first.leave(3);
+        let (last, again) = (line.enter(party(1, 1), 10), line.resume(party(1, 1), 10));
+        assert!(has_turn(&again) && !has_turn(&second) && !has_turn(&last));
+        again.leave(7);
+        assert!(has_turn(&second) && !has_turn(&last));
     }
 
     /// Has flows take 100 bytes a turn; each is away for `away` turns of others after its own.

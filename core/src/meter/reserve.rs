@@ -1,7 +1,8 @@
 //! How a flow comes by a grant: at once while no limit is low, by a place in line otherwise.
 //!
 //! Invariant: a flow waits limit by limit, in their order, and takes from all of them in one go; so one that waits
-//! for its own account never holds up a line that others share.
+//! for its own account never holds up a line that others share. A turn is worth a quantum, however many reads it takes
+//! to use it: sources that give little at a time have no smaller share.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -39,6 +40,8 @@ struct Waiting {
     places: Vec<Option<Place>>,
     sleep: Pin<Box<Sleep>>,
     asleep: bool,
+    /// What the flow is charged when it has used its latest turn.
+    turn_ends: u64,
 }
 
 impl Meter {
@@ -123,6 +126,7 @@ impl Waiting {
             places: std::iter::repeat_with(|| None).take(limits).collect(),
             sleep: Box::pin(sleep_until(Instant::now())),
             asleep: false,
+            turn_ends: 0,
         })
     }
 
@@ -140,8 +144,14 @@ impl Waiting {
                 self.asleep = false;
                 now = Instant::now();
             }
-            let taken = match ready!(self.poll_turns(meter, cx, now, direction, want)) {
-                Ok(share) => meter.take_by_turn(now, direction, share),
+            let charged = meter.charged(direction);
+            let left = usize::try_from(self.turn_ends.saturating_sub(charged)).unwrap_or(usize::MAX);
+            let taken = match ready!(self.poll_turns(meter, cx, now, direction, (want, left))) {
+                Ok(share) => meter.take_by_turn(now, direction, want.min(share)).inspect(|_| {
+                    if left == 0 {
+                        self.turn_ends = charged.saturating_add(share as u64);
+                    }
+                }),
                 Err(dry) => Err(dry),
             };
             match taken {
@@ -152,16 +162,16 @@ impl Waiting {
     }
 
     /// Ready with the flow's share when it has every limit's turn, or with the first of them that is dry and the
-    /// moment when it is not.
+    /// moment when it is not. `left` of a turn that it has begun goes on; 0 begins another.
     fn poll_turns(
         &mut self,
         meter: &Meter,
         cx: &mut Context<'_>,
         now: Instant,
         direction: Direction,
-        want: usize,
+        (want, left): (usize, usize),
     ) -> Poll<Result<usize, (usize, Instant)>> {
-        let mut share = want;
+        let mut share = if left > 0 { left } else { usize::MAX };
         let party = meter.party();
         let weight = party.weight.max(1) as usize;
         let last = meter.limits.len().saturating_sub(1);
@@ -172,10 +182,11 @@ impl Waiting {
             };
             let quantum = limit.quantum(direction).max(1);
             share = share.min(quantum.saturating_mul(weight));
-            ready!(place.get_or_insert_with(|| line.enter(party, quantum)).poll_turn(cx));
+            let enter = || if left > 0 { line.resume(party, quantum) } else { line.enter(party, quantum) };
+            ready!(place.get_or_insert_with(enter).poll_turn(cx));
             // Dry: wait here, not in the lines behind it. The last one is asked when the bytes are taken.
             if at < last
-                && let Err(when) = limit.check(now, direction, share)
+                && let Err(when) = limit.check(now, direction, share.min(want))
             {
                 return Poll::Ready(Err((at, when)));
             }

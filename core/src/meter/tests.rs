@@ -1,6 +1,7 @@
 //! The meter over limits that are as simple as can be.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::Context;
@@ -155,6 +156,36 @@ async fn an_accounts_flows_get_their_bytes_in_turn() {
     let got = got.lock().unwrap();
     let (least, most) = (got.values().min().unwrap(), got.values().max().unwrap());
     assert!(got.len() == 16 && most - least <= 100, "{got:?}");
+    flows.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// A source in small pieces (frames of a tunnel) is not worth less than one that fills every grant.
+#[tokio::test(start_paused = true)]
+async fn a_flow_that_reads_in_pieces_has_the_same_share() {
+    let heap = Heap::new(Reach::Account, 0);
+    let got = Arc::new(Mutex::new(HashMap::<usize, usize>::new()));
+    let flows: Vec<_> = (0..4)
+        .map(|flow| {
+            let (meter, got) = (meter(1, &[&heap]), got.clone());
+            tokio::spawn(async move {
+                let mut wait = Wait::default();
+                for turn in 0.. {
+                    let grant = poll_fn(|cx| meter.poll_reserve(cx, Direction::Down, 4096, &mut wait)).await;
+                    // One has every other grant only half filled, another never more than 7 bytes.
+                    let n = grant.bytes().min([4096, [4096, 50][turn % 2], 7, 4096][flow]);
+                    grant.spend(n);
+                    *got.lock().unwrap().entry(flow).or_default() += n;
+                }
+            })
+        })
+        .collect();
+    for _ in 0..4000 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        heap.give_back(Direction::Down, 100);
+    }
+    let got = got.lock().unwrap();
+    let (least, most) = (got.values().min().unwrap(), got.values().max().unwrap());
+    assert!(got.len() == 4 && most - least <= 200, "{got:?}");
     flows.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
