@@ -13,8 +13,11 @@ use swiftproxy_wire::record::Channel;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
-const WATCH: Watch =
-    Watch { quiet: Duration::from_secs(15), busy: Duration::from_secs(3), patience: Duration::from_secs(10) };
+const WATCH: Watch = Watch { quiet: seconds(15), busy: seconds(3), doubt: seconds(3), patience: seconds(10) };
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
 
 /// Settings that offer and take the engine.
 const SETTINGS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\xf5\xe1\0\0\0\x01";

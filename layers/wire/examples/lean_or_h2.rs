@@ -103,7 +103,8 @@ async fn streams(engine: &str, count: usize) -> io::Result<Vec<Ends>> {
         };
         let near = near?;
         let seconds = std::time::Duration::from_secs;
-        let watch = lean::Watch { quiet: seconds(15), busy: seconds(3), patience: seconds(10) };
+        let watch =
+            lean::Watch { quiet: seconds(15), busy: seconds(3), doubt: seconds(3), patience: seconds(10) };
         let (client, server) = tokio::join!(lean::connect(near, watch, true), async {
             lean::knows(&mut far).await?;
             let (server, driver) = lean::serve(far, watch);

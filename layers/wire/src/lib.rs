@@ -2,6 +2,7 @@
 
 pub mod basic;
 pub mod classic;
+pub mod doubt;
 pub mod h2;
 pub mod http1;
 pub mod lean;

@@ -12,7 +12,7 @@ use crate::support::traffic::socks5;
 use crate::support::wait::until_within;
 use crate::support::{Origin, Pair, Proxy, curl, until};
 
-use super::{Download, Source, Wire, counted, free_port, moves, serves};
+use super::{Download, Source, Wire, counted, for_a_while, free_port, moves, serves};
 
 #[test]
 #[ignore = "slow: silence is noticed after 25 s"]
@@ -41,7 +41,7 @@ fn a_link_that_falls_silent_ends_its_downloads_and_another_is_made() {
 
 #[test]
 #[ignore = "slow: silence is noticed after 13 s"]
-fn who_asks_on_a_silent_link_hears_of_it() {
+fn who_asks_on_silent_links_hears_of_it_and_so_does_the_status() {
     let origin = Origin::start();
     let pair = Pair::start(&["alice"], "");
     let wire = Wire::to(pair.remote.addr("tunnel"));
@@ -50,15 +50,57 @@ fn who_asks_on_a_silent_link_hears_of_it() {
     wire.falls_silent();
     let start = Instant::now();
     let proxy = format!("socks5h://{}", local.addr("local"));
-    let refused = curl(&["--proxy", &proxy, &origin.url("/bytes/10")]);
-    assert_eq!(refused.code, 97, "{}", refused.said);
-    assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
-    wire.is_back();
-    // The other links have fallen silent too, and each is given up once somebody asks on it.
-    let url = origin.url("/bytes/10");
-    until_within(Duration::from_secs(60), "it serves again", || {
-        (curl(&["--proxy", &proxy, &url]).code == 0).then_some(())
+    let client = std::thread::spawn({
+        let (proxy, url) = (proxy.clone(), origin.url("/bytes/10"));
+        move || curl(&["--proxy", &proxy, &url])
     });
+    // Each link is asked as soon as one is in doubt, after 3 s and 3 more.
+    until("the status says so", || (local.stats()["tunnel"]["state"] == "connecting").then_some(()));
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+    let refused = client.join().unwrap();
+    assert_eq!(refused.code, 97, "{}", refused.said);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    wire.is_back();
+    until_within(Duration::from_secs(15), "it is connected", || {
+        (local.stats()["tunnel"]["state"] == "connected").then_some(())
+    });
+    serves(local.addr("local"), &origin.url("/bytes/10"));
+}
+
+#[test]
+#[ignore = "slow: silence is noticed after 13 s"]
+fn links_that_fall_silent_together_cost_no_session_more_than_the_first_ones_wait() {
+    let origin = Origin::start();
+    for lean in [true, false] {
+        let pair = Pair::start(&["alice"], "");
+        let wire = Wire::to(pair.remote.addr("tunnel"));
+        let toml = local_toml(wire.addr, &pair.pin, "alice") + &format!("connections = 3\nlean = {lean}\n");
+        let local = Proxy::start_in(&pair.remote.folder, "wire.toml", &toml);
+        connected(&local);
+        for_a_while(500);
+        // Those that there are stay silent; a new one works at once, as after a change of networks.
+        wire.falls_silent();
+        wire.is_back();
+        let start = Instant::now();
+        let clients: Vec<_> = (0..15)
+            .map(|n| {
+                let (proxy, url) = (format!("socks5h://{}", local.addr("local")), origin.url("/bytes/10"));
+                std::thread::spawn(move || {
+                    for_a_while(n * 1000);
+                    let asked = start.elapsed();
+                    curl(&["--proxy", &proxy, &url]).ok();
+                    (asked, start.elapsed())
+                })
+            })
+            .collect();
+        for client in clients {
+            let (asked, served) = client.join().unwrap();
+            assert!(served < Duration::from_secs(18), "asked after {asked:?}, served after {served:?}");
+            let late = asked > Duration::from_secs(8);
+            assert!(!late || served - asked < Duration::from_secs(3), "{asked:?}, {served:?}");
+        }
+        assert_eq!(local.stats()["tunnel"]["state"], "connected");
+    }
 }
 
 #[test]

@@ -6,7 +6,6 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -19,12 +18,12 @@ use swiftproxy_wire::refusal;
 use tokio::time::{Instant, sleep_until};
 
 use super::stream::{connected, open};
-use super::{IDLE, PATIENCE, STRANGERS, UNPROVEN_STREAMS, account};
+use super::{BUSY, IDLE, PATIENCE, STRANGERS, UNPROVEN_STREAMS, account};
 use crate::context::Context;
 use crate::layer::{Next, Serving};
 
 /// How the engine notices that a local role has gone.
-const WATCH: Watch = Watch { quiet: IDLE, busy: Duration::from_secs(60), patience: PATIENCE };
+const WATCH: Watch = Watch { quiet: IDLE, busy: BUSY, doubt: PATIENCE, patience: PATIENCE };
 
 /// Serves a connection to its end.
 pub(super) async fn serve(ctx: Context, channel: Channel, deadline: Instant) {

@@ -35,6 +35,9 @@ use crate::replay::Replay;
 /// How long a connection may carry nothing before it is asked whether somebody is still there.
 const IDLE: Duration = Duration::from_secs(300);
 
+/// How long nothing may be heard on one with streams before it is asked.
+const BUSY: Duration = Duration::from_secs(60);
+
 /// How long the answer to that may take, and the end of a connection that was asked to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::account;
 use super::hub::Hub;
 use super::link::{Fault, Place};
-use super::uplink::Uplink;
+use super::uplink::{Choice, Uplink};
 
 /// How many links are tried for one session.
 const TRIES: usize = 3;
@@ -66,35 +66,40 @@ async fn exchange(
     hub: &Hub,
     request: &Request<()>,
 ) -> Result<(Place, Box<dyn Endpoint>, Option<SocketAddr>), Refusal> {
-    let deadline = Instant::now() + hub.settings().wait;
     for _ in 0..TRIES {
-        let (uplink, place) = place(hub, deadline).await?;
+        let (uplink, place) = place(hub).await?;
         match ask(&uplink, &place, request.clone()).await {
             Ok((end, bound)) => return Ok((place, end, bound)),
             Err(Failure::Refused(refusal)) => return Err(refusal),
-            Err(Failure::Link) => place.retire(),
+            Err(Failure::Link) => place.broke(),
             Err(Failure::Again) => {}
         }
     }
     Err(Refusal::TunnelDown)
 }
 
-/// A place on a link, waiting for one until `deadline`.
-async fn place(hub: &Hub, deadline: Instant) -> Result<(Arc<Uplink>, Place), Refusal> {
+/// A place on a link, waiting for one as long as the settings say. Who cannot wait any more takes a link that is in
+/// doubt, where there is one.
+async fn place(hub: &Hub) -> Result<(Arc<Uplink>, Place), Refusal> {
+    let deadline = Instant::now() + hub.settings().wait;
     let mut changes = hub.changes();
     let mut waiting = None;
     loop {
         changes.borrow_and_update();
         let uplink = hub.uplink().ok_or(Refusal::TunnelDown)?;
-        if let Some(place) = uplink.place()? {
+        if let Some(place) = uplink.place(Choice::Calm)? {
             return Ok((uplink, place));
         }
         if waiting.is_none() {
-            waiting = Some(hub.wait().ok_or(Refusal::TunnelDown)?);
+            waiting = hub.wait();
         }
-        let waited = timeout_at(deadline, changes.changed()).await;
-        if !matches!(waited, Ok(Ok(()))) {
-            return Err(Refusal::TunnelDown);
+        let waited = match &waiting {
+            Some(_) => timeout_at(deadline, changes.changed()).await.is_ok_and(|told| told.is_ok()),
+            None => false,
+        };
+        if !waited {
+            let place = uplink.place(Choice::NotSilent)?.ok_or(Refusal::TunnelDown)?;
+            return Ok((uplink, place));
         }
     }
 }

@@ -19,8 +19,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
-use super::link::{Link, WATCH};
+use super::link::Link;
 use super::remote::Remote;
+use super::silence::WATCH;
 use crate::direct::attempt::Manner;
 use crate::direct::eyeballs::{interleave, race};
 

@@ -5,47 +5,32 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{Ping, PingPong, Reason, SendStream};
+use h2::{Reason, SendStream};
 use http::{Request, Response};
 use swiftproxy_core::endpoint::Endpoint;
+use swiftproxy_wire::doubt::Doubt;
 use swiftproxy_wire::h2::{H2End, Windows, client_builder};
 use swiftproxy_wire::lean;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until};
 
 use super::heard::{BULK, Heard, Listening};
-
-/// A link this quiet is asked whether it lives.
-const QUIET: Duration = Duration::from_secs(15);
-
-/// The same while a request of ours waits for its answer.
-const IMPATIENT: Duration = Duration::from_secs(3);
-
-/// How long the answer may take before the link is given up; whatever is heard meanwhile counts.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How the lean engine watches over its connection, which is the same.
-pub(super) const WATCH: lean::Watch = lean::Watch { quiet: QUIET, busy: IMPATIENT, patience: PATIENCE };
+use super::silence::{Silence, Unanswered};
 
 /// A connection to the remote.
 #[derive(Debug)]
 pub(super) struct Link {
     requests: Requests,
-    heard: Heard,
     streams: AtomicUsize,
-    unanswered: AtomicUsize,
-    asked: Mutex<Instant>,
-    rtt_micros: AtomicU64,
-    ask: Notify,
-    look: Notify,
+    /// It ended, and neither end meant it to.
+    broke: AtomicBool,
     cut: Notify,
     changed: watch::Sender<()>,
 }
@@ -53,7 +38,7 @@ pub(super) struct Link {
 /// Who sends requests.
 enum Requests {
     /// The `h2` crate, until the link is retired.
-    H2(Mutex<Option<SendRequest<Bytes>>>),
+    H2(Mutex<Option<SendRequest<Bytes>>>, Arc<Silence>),
     /// Our own engine, which also watches over its connection.
     Lean(lean::Client),
 }
@@ -61,23 +46,18 @@ enum Requests {
 impl std::fmt::Debug for Requests {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::H2(_) => "H2",
+            Self::H2(..) => "H2",
             Self::Lean(_) => "Lean",
         })
     }
 }
 
 impl Link {
-    fn new(requests: Requests, heard: Heard, changed: watch::Sender<()>) -> Arc<Self> {
+    fn new(requests: Requests, changed: watch::Sender<()>) -> Arc<Self> {
         Arc::new(Self {
             requests,
-            heard,
             streams: AtomicUsize::new(0),
-            unanswered: AtomicUsize::new(0),
-            asked: Mutex::new(Instant::now()),
-            rtt_micros: AtomicU64::new(u64::MAX),
-            ask: Notify::new(),
-            look: Notify::new(),
+            broke: AtomicBool::new(false),
             cut: Notify::new(),
             changed,
         })
@@ -89,13 +69,22 @@ impl Link {
         driver: lean::Driver,
         changed: watch::Sender<()>,
     ) -> Arc<Self> {
-        let link = Self::new(Requests::Lean(client), Heard::now(), changed);
+        let link = Self::new(Requests::Lean(client), changed);
         tokio::spawn({
             let link = link.clone();
+            let (mut driver, mut known) = (Box::pin(driver), (true, false));
             async move {
-                let why = driver.await;
+                let why = poll_fn(|cx| {
+                    let polled = driver.as_mut().poll(cx);
+                    let seen = (link.is_calm(), link.is_silent());
+                    if std::mem::replace(&mut known, seen) != seen {
+                        link.changed.send_replace(());
+                    }
+                    polled
+                });
+                let why = why.await;
                 tracing::debug!(%why, "a connection to the remote has ended");
-                link.retire();
+                link.end(!matches!(why, lean::Ending::Closed | lean::Ending::Cut));
             }
         });
         link
@@ -113,9 +102,9 @@ impl Link {
         let heard = Heard::now();
         let stream = Listening::new(stream, heard.clone());
         let (requests, mut connection) = client_builder().handshake::<_, Bytes>(stream).await?;
-        let link = Self::new(Requests::H2(Mutex::new(Some(requests))), heard, changed);
+        let silence = Arc::new(Silence::new(heard));
+        let link = Self::new(Requests::H2(Mutex::new(Some(requests)), silence.clone()), changed);
         let ping = connection.ping_pong();
-        link.ask.notify_one();
         tokio::spawn({
             let link = link.clone();
             async move {
@@ -124,66 +113,62 @@ impl Link {
                     windows.fit_client(&mut connection, link.streams.load(Relaxed));
                     Pin::new(&mut connection).poll(cx)
                 });
-                let why = tokio::select! {
+                let (why, broke) = tokio::select! {
                     outcome = driven => match outcome {
-                        Ok(()) => "closed".to_owned(),
-                        Err(error) => error.to_string(),
+                        Ok(()) => ("closed".to_owned(), false),
+                        Err(error) => (error.to_string(), true),
                     },
-                    () = link.watch(ping) => "it went silent".to_owned(),
-                    () = link.cut.notified() => "cut".to_owned(),
+                    () = silence.watch(ping, &link.changed) => ("it went silent".to_owned(), true),
+                    () = link.cut.notified() => ("cut".to_owned(), false),
                 };
                 tracing::debug!(%why, "a connection to the remote has ended");
                 drop(connection);
-                link.retire();
+                link.end(broke);
             }
         });
         Ok(link)
     }
 
-    /// Asks the far end now and then, and ends when it does not answer.
-    async fn watch(&self, ping: Option<PingPong>) {
-        let heard = &self.heard;
-        let Some(mut ping) = ping else { return std::future::pending().await };
-        loop {
-            tokio::select! {
-                () = sleep_until(self.due()) => if self.due() > Instant::now() { continue },
-                () = self.look.notified() => continue,
-                () = self.ask.notified() => {}
-            }
-            let sent = Instant::now();
-            let mut pong = pin!(ping.ping(Ping::opaque()));
-            loop {
-                tokio::select! {
-                    answer = &mut pong => match answer {
-                        Ok(_) => break,
-                        // The connection's own end says why.
-                        Err(_) => return std::future::pending().await,
-                    },
-                    () = sleep_until(heard.last().max(sent) + PATIENCE) => {
-                        if heard.last().max(sent) + PATIENCE <= Instant::now() {
-                            return;
-                        }
-                    }
-                }
-            }
-            self.rtt_micros.store(sent.elapsed().as_micros() as u64, Relaxed);
-        }
-    }
-
-    /// When its silence gets suspicious.
-    fn due(&self) -> Instant {
-        if self.unanswered.load(Relaxed) == 0 {
-            return self.heard.last() + QUIET;
-        }
-        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        self.heard.last().max(asked) + IMPATIENT
-    }
-
     /// Whether it takes new streams.
     pub(super) fn is_open(&self) -> bool {
         match &self.requests {
-            Requests::H2(requests) => requests.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
+            Requests::H2(requests, _) => requests.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
             Requests::Lean(client) => client.is_open(),
+        }
+    }
+
+    /// Whether it ended, and neither end meant it to.
+    pub(super) fn broke(&self) -> bool {
+        self.broke.load(Relaxed)
+    }
+
+    fn peer(&self) -> &Doubt {
+        match &self.requests {
+            Requests::H2(_, silence) => &silence.doubt,
+            Requests::Lean(client) => client.peer(),
+        }
+    }
+
+    /// Nothing speaks against its far end.
+    pub(super) fn is_calm(&self) -> bool {
+        self.peer().is_calm()
+    }
+
+    /// Its far end was asked, and has not been heard for too long.
+    pub(super) fn is_silent(&self) -> bool {
+        self.peer().is_silent()
+    }
+
+    /// Whether it fell silent and nobody has asked this yet.
+    pub(super) fn take_alarm(&self) -> bool {
+        self.peer().take_alarm()
+    }
+
+    /// Its far end is in doubt until it is heard, and given up where that takes longer than `patience`.
+    pub(super) fn doubt(&self, patience: Duration) {
+        match &self.requests {
+            Requests::H2(_, silence) => silence.doubt(patience),
+            Requests::Lean(client) => client.doubt(patience),
         }
     }
 
@@ -195,7 +180,7 @@ impl Link {
     /// How little it suits a new stream: bulk would delay it, and company too, though less.
     pub(super) fn load(&self) -> (bool, usize) {
         let bulk = match &self.requests {
-            Requests::H2(_) => self.heard.is_bulk(),
+            Requests::H2(_, silence) => silence.heard.is_bulk(),
             Requests::Lean(client) => client.rate() >= BULK,
         };
         (bulk, self.streams())
@@ -203,17 +188,16 @@ impl Link {
 
     /// The round trip of the last answered ping.
     pub(super) fn rtt(&self) -> Option<Duration> {
-        if let Requests::Lean(client) = &self.requests {
-            return client.round_trip();
+        match &self.requests {
+            Requests::H2(_, silence) => silence.rtt(),
+            Requests::Lean(client) => client.round_trip(),
         }
-        let micros = self.rtt_micros.load(Relaxed);
-        (micros != u64::MAX).then(|| Duration::from_micros(micros))
     }
 
     /// Measures the round trip anew.
     pub(super) fn ask(&self) {
         match &self.requests {
-            Requests::H2(_) => self.ask.notify_one(),
+            Requests::H2(_, silence) => silence.ask(),
             Requests::Lean(client) => client.ask(),
         }
     }
@@ -221,17 +205,23 @@ impl Link {
     /// Takes no new stream from now on.
     pub(super) fn retire(&self) {
         match &self.requests {
-            Requests::H2(requests) => drop(requests.lock().unwrap_or_else(PoisonError::into_inner).take()),
+            Requests::H2(requests, _) => drop(requests.lock().unwrap_or_else(PoisonError::into_inner).take()),
             Requests::Lean(client) => client.retire(),
         }
         self.changed.send_replace(());
+    }
+
+    fn end(&self, broke: bool) {
+        // Said before it is seen to take nothing any more.
+        self.broke.fetch_or(broke, Relaxed);
+        self.retire();
     }
 
     /// Ends it and its streams.
     pub(super) fn cut(&self) {
         self.retire();
         match &self.requests {
-            Requests::H2(_) => self.cut.notify_one(),
+            Requests::H2(..) => self.cut.notify_one(),
             Requests::Lean(client) => client.cut(),
         }
     }
@@ -254,10 +244,10 @@ impl Place {
     /// The link's.
     pub(super) async fn request(&self, request: Request<()>, end: bool) -> Result<Option<Asked>, Fault> {
         match &self.0.requests {
-            Requests::H2(requests) => {
+            Requests::H2(requests, silence) => {
                 let requests = requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let Some(requests) = requests else { return Ok(None) };
-                let unanswered = Unanswered::new(&self.0);
+                let unanswered = Unanswered::new(silence);
                 let (response, send) = requests.ready().await?.send_request(request, end)?;
                 Ok(Some(Asked::H2(unanswered, response, send)))
             }
@@ -275,9 +265,9 @@ impl Place {
         }
     }
 
-    /// The link takes no new stream from now on.
-    pub(super) fn retire(&self) {
-        self.0.retire();
+    /// The link has ended under a request.
+    pub(super) fn broke(&self) {
+        self.0.end(true);
     }
 }
 
@@ -346,25 +336,5 @@ impl From<io::Error> for Fault {
             Some(_) => Self::Reset,
             None => Self::Link,
         }
-    }
-}
-
-/// A request that waits for its answer; while there is one, silence is suspicious.
-#[derive(Debug)]
-pub(super) struct Unanswered(Arc<Link>);
-
-impl Unanswered {
-    fn new(link: &Arc<Link>) -> Self {
-        if link.unanswered.fetch_add(1, Relaxed) == 0 {
-            *link.asked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-            link.look.notify_one();
-        }
-        Self(link.clone())
-    }
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        self.0.unanswered.fetch_sub(1, Relaxed);
     }
 }

@@ -11,6 +11,7 @@ mod heard;
 mod hub;
 mod link;
 mod remote;
+mod silence;
 #[cfg(test)]
 mod tests;
 mod uplink;

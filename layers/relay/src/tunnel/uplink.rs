@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::link::{Link, Place};
 use super::remote::Remote;
+use super::silence::{BRIEF, PATIENCE};
 use super::{Settings, account, dial};
 
 /// How often the account is asked for anew while connected.
@@ -54,9 +55,20 @@ pub(super) struct Uplink {
     changed: watch::Sender<()>,
 }
 
+/// Which links will do for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// Those against which nothing speaks.
+    Calm,
+    /// Those too that are being asked.
+    NotSilent,
+}
+
 #[derive(Debug)]
 struct Report {
     connected: bool,
+    /// It is not, because the last link was lost or is silent; should one be heard, it is again.
+    lost: bool,
     verified: bool,
     since: u64,
     error: Option<TunnelError>,
@@ -70,8 +82,14 @@ impl Uplink {
         settings: watch::Receiver<Settings>,
         changed: watch::Sender<()>,
     ) -> Arc<Self> {
-        let report =
-            Report { connected: false, verified: false, since: unix_now(), error: None, account: None };
+        let report = Report {
+            connected: false,
+            lost: false,
+            verified: false,
+            since: unix_now(),
+            error: None,
+            account: None,
+        };
         Arc::new(Self {
             remote,
             tls: OnceCell::new(),
@@ -100,18 +118,24 @@ impl Uplink {
         }
     }
 
-    /// A place for a session on the link that it suits best; none while there is no link.
+    /// A place for a session on the link that it suits best; none while there is no such link.
     ///
     /// # Errors
     /// Waiting is no use: the remote rejects the login.
-    pub(super) fn place(&self) -> Result<Option<Place>, Refusal> {
+    pub(super) fn place(&self, choice: Choice) -> Result<Option<Place>, Refusal> {
         if let Some(error) = &self.report().error
             && let Some(refusal) = hopeless(error)
         {
             return Err(refusal);
         }
         let links = self.links();
-        let open = links.iter().filter(|link| link.is_open());
+        let open = links.iter().filter(|link| {
+            link.is_open()
+                && match choice {
+                    Choice::Calm => link.is_calm(),
+                    Choice::NotSilent => !link.is_silent(),
+                }
+        });
         Ok(open.min_by_key(|link| link.load()).map(Link::place))
     }
 
@@ -165,57 +189,91 @@ impl Uplink {
         let mut settings = self.settings.clone();
         let mut pause = Pause::default();
         let (mut attempt, mut refresh) = (Instant::now(), Instant::now() + REFRESH);
+        // Neither holds up what is to be seen and said of the links meanwhile.
+        let (mut login, mut question) = (None, None);
         loop {
             changed.borrow_and_update();
             let want = settings.borrow_and_update().connections;
-            let have = self.trim(want);
-            if have < want && attempt <= Instant::now() {
-                match self.log_in().await {
-                    Ok(()) => pause.reset(),
-                    Err(error) => {
-                        attempt = Instant::now() + pause.after(&error);
-                        // While another link carries on, only the login is worth a word.
-                        if have == 0 || hopeless(&error).is_some() {
-                            self.failed(error);
-                        }
-                    }
-                }
-                self.changed.send_replace(());
-                continue;
+            let have = self.look(want);
+            let now = Instant::now();
+            if login.is_none() && have < want && attempt <= now {
+                login = Some(Box::pin(self.log_in()));
             }
-            if have > 0 && refresh <= Instant::now() {
-                self.refresh().await;
-                refresh = Instant::now() + REFRESH;
-                continue;
+            if question.is_none() && have > 0 && refresh <= now {
+                question = Some(Box::pin(self.refresh()));
+                refresh = now + REFRESH;
             }
-            let next = match (have < want, have > 0) {
-                (true, false) => attempt,
-                (true, true) => attempt.min(refresh),
-                (false, _) => refresh,
-            };
+            let attempt_due = (login.is_none() && have < want).then_some(attempt);
+            let refresh_due = (question.is_none() && have > 0).then_some(refresh);
+            let next = attempt_due.into_iter().chain(refresh_due).min();
             tokio::select! {
                 _ = changed.changed() => {}
                 _ = settings.changed() => {}
-                () = sleep_until(next) => {}
+                () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
+                () = outcome(&mut question) => question = None,
+                outcome = outcome(&mut login) => {
+                    login = None;
+                    match outcome {
+                        Ok(()) => pause.reset(),
+                        Err(error) => {
+                            attempt = Instant::now() + pause.after(&error);
+                            // While another link carries on, only the login is worth a word.
+                            if self.look(want) == 0 || hopeless(&error).is_some() {
+                                self.failed(error);
+                            }
+                        }
+                    }
+                    self.changed.send_replace(());
+                }
             }
         }
     }
 
-    /// Lets go of links that ended or are too many; how many there are.
-    fn trim(&self, want: usize) -> usize {
+    /// Lets go of links that ended or are too many, and has the others asked where one broke or fell silent. How many
+    /// there are that are not silent.
+    fn look(&self, want: usize) -> usize {
         let mut links = self.links();
+        let broke = links.iter().any(|link| !link.is_open() && link.broke());
         links.retain(|link| link.is_open());
-        let have = links.len().min(want);
-        let surplus = links.split_off(have);
+        let alarm = links.iter().fold(false, |alarm, link| link.take_alarm() | alarm);
+        for link in links.iter() {
+            if broke {
+                link.doubt(BRIEF);
+            } else if alarm && link.is_calm() {
+                link.doubt(PATIENCE);
+            }
+        }
+        let open = links.len();
+        let mut have = 0;
+        let surplus: Vec<_> = links
+            .extract_if(.., |link| {
+                let heard = !link.is_silent();
+                have += usize::from(heard);
+                heard && have > want
+            })
+            .collect();
         drop(links);
         surplus.iter().for_each(|link| link.retire());
+        self.report_links(have, open);
+        have.min(want)
+    }
+
+    /// Says whether there is a link, of those that are `open`, to speak of.
+    fn report_links(&self, have: usize, open: usize) {
+        let at = &self.remote.authority;
         let mut report = self.report();
         if have == 0 && report.connected {
-            let message = format!("The connection to {} was lost.", self.remote.authority);
-            tracing::warn!(remote = self.remote.authority, "the tunnel is down");
-            report.go(false, Some(TunnelError::new("unreachable", message)));
+            let (label, message) = match open {
+                0 => ("unreachable", format!("The connection to {at} was lost.")),
+                _ => ("timeout", format!("{at} does not answer any more.")),
+            };
+            tracing::warn!(remote = at, "the tunnel is down");
+            report.go(false, Some(TunnelError::new(label, message)));
+            report.lost = true;
+        } else if have > 0 && report.lost {
+            tracing::info!(remote = at, "the tunnel is up again");
+            report.go(true, None);
         }
-        have
     }
 
     /// Asks for the account anew, where it was told before; a login that was changed over there shows here.
@@ -253,8 +311,10 @@ impl Uplink {
         if report.error.as_ref() != Some(&error) {
             tracing::warn!(remote = self.remote.authority, label = error.label, "{error}");
         }
+        let lost = report.lost && hopeless(&error).is_none();
         report.verified &= hopeless(&error).is_none();
         report.go(false, Some(error));
+        report.lost = lost;
     }
 
     fn links(&self) -> MutexGuard<'_, Vec<Arc<Link>>> {
@@ -272,7 +332,16 @@ impl Report {
             self.since = unix_now();
         }
         self.connected = connected;
+        self.lost = false;
         self.error = error;
+    }
+}
+
+/// Waits for what is under way, if anything is.
+async fn outcome<F: Future + Unpin>(under_way: &mut Option<F>) -> F::Output {
+    match under_way {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -18,6 +18,7 @@ use super::frame::{self, END_HEADERS, END_STREAM, HEADERS};
 use super::shared::{Ending, Shared};
 use super::stream::{Broken, Stream};
 use super::{frame::MOST_WINDOW, head};
+use crate::doubt::Doubt;
 
 /// A connection's client. The connection ends when it was dropped and the last stream has ended.
 pub struct Client {
@@ -126,6 +127,19 @@ impl Client {
     /// Measures the round trip anew.
     pub fn ask(&self) {
         self.shared.ask.store(true, Relaxed);
+        self.shared.driver.wake();
+    }
+
+    /// What is believed of the peer.
+    pub fn peer(&self) -> &Doubt {
+        &self.shared.doubt
+    }
+
+    /// The peer is in doubt until it is heard; the connection is given up where that takes longer than `patience`.
+    pub fn doubt(&self, patience: Duration) {
+        self.shared.doubt.raise();
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.shared.hurry.store(millis.max(1), Relaxed);
         self.shared.driver.wake();
     }
 

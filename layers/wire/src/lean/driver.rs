@@ -33,7 +33,9 @@ pub struct Watch {
     pub quiet: Duration,
     /// The same while a request waits for its answer, or streams are open.
     pub busy: Duration,
-    /// How long the answer may take before the connection is given up; whatever is heard meanwhile counts.
+    /// How long the answer may take before the connection is in doubt; whatever is heard meanwhile counts.
+    pub doubt: Duration,
+    /// The same before it is given up.
     pub patience: Duration,
 }
 
@@ -48,6 +50,8 @@ pub struct Driver {
     watch: Watch,
     heard: Instant,
     asked: Option<Instant>,
+    /// How long the answer to that may take.
+    patience: Duration,
     counted: (Instant, u64),
     timer: Pin<Box<Sleep>>,
     over: bool,
@@ -72,6 +76,7 @@ impl Driver {
             watch,
             heard,
             asked: None,
+            patience: watch.patience,
             counted,
             timer,
             over: false,
@@ -80,7 +85,11 @@ impl Driver {
         driver
     }
 
+    /// Asks, unless an answer is awaited already.
     fn ask(&mut self) {
+        if self.asked.is_some() {
+            return;
+        }
         let now = Instant::now();
         self.asked = Some(now);
         self.inward.pinged = Some(now);
@@ -101,6 +110,16 @@ impl Driver {
         }
     }
 
+    /// Others have reason to doubt that the peer is there.
+    fn take_doubt(&mut self) {
+        let patience = self.shared.hurry.swap(0, Relaxed);
+        if patience > 0 {
+            self.shared.doubt.raise();
+            self.ask();
+            self.patience = self.patience.min(Duration::from_millis(patience));
+        }
+    }
+
     /// Asks the peer now and then; ready when it does not answer.
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -109,17 +128,25 @@ impl Driver {
                 && self.heard > asked
             {
                 self.asked = None;
+                self.patience = self.watch.patience;
+                self.shared.doubt.clear();
             }
             let busy = !self.shared.table().streams.is_empty();
             let due = match self.asked {
-                Some(asked) => asked.max(self.heard) + self.watch.patience,
+                Some(asked) if self.shared.doubt.is_silent() => asked + self.patience,
+                Some(asked) => asked + self.patience.min(self.watch.doubt),
                 None => self.heard + if busy { self.watch.busy } else { self.watch.quiet },
             };
             if due <= now {
-                if self.asked.is_some() {
-                    return Poll::Ready(());
+                match self.asked {
+                    Some(asked) => {
+                        self.shared.doubt.fall_silent();
+                        if asked + self.patience <= now {
+                            return Poll::Ready(());
+                        }
+                    }
+                    None => self.ask(),
                 }
-                self.ask();
                 continue;
             }
             // Seldom moved, and never ahead of time: what is heard puts it off when it fires.
@@ -244,6 +271,7 @@ impl Driver {
         if self.shared.ask.swap(false, Relaxed) {
             self.ask();
         }
+        self.take_doubt();
         if self.poll_watch(cx).is_ready() {
             return Err(Ending::Silent);
         }

@@ -12,6 +12,7 @@ type Answer = std::io::Result<(Response<()>, lean::End)>;
 const WATCH: lean::Watch = lean::Watch {
     quiet: Duration::from_secs(60),
     busy: Duration::from_secs(60),
+    doubt: Duration::from_secs(20),
     patience: Duration::from_secs(20),
 };
 

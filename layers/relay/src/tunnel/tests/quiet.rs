@@ -50,9 +50,51 @@ async fn a_quiet_link_that_answers_lives() {
 async fn a_link_that_never_answers_is_closed_within_a_bound() {
     let start = Instant::now();
     let (link, mut seen) = mute().await;
-    seen.changed().await.unwrap();
-    assert!(!link.is_open());
+    while link.is_open() {
+        seen.changed().await.unwrap();
+    }
     assert!(start.elapsed() <= Duration::from_secs(26), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_does_not_answer_soon_is_in_doubt_before_it_is_closed() {
+    let start = Instant::now();
+    let (link, mut seen) = mute().await;
+    link.ask();
+    seen.changed().await.unwrap();
+    assert!(link.is_open() && link.is_silent() && !link.is_calm());
+    assert!(link.take_alarm() && !link.take_alarm(), "told once");
+    assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
+    seen.changed().await.unwrap();
+    assert!(!link.is_open() && link.broke());
+    assert!(start.elapsed() >= Duration::from_secs(9), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_in_doubt_is_closed_within_what_it_is_given() {
+    let (link, mut seen) = mute().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    link.doubt(Duration::from_secs(2));
+    assert!(!link.is_calm() && !link.is_silent());
+    while link.is_open() {
+        seen.changed().await.unwrap();
+    }
+    assert!(start.elapsed() <= Duration::from_millis(2100), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_in_doubt_that_answers_is_believed_again() {
+    let (link, mut seen, _server) = link().await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        link.doubt(Duration::from_secs(3));
+        assert!(!link.is_calm());
+        seen.changed().await.unwrap();
+        assert!(link.is_calm() && !link.take_alarm());
+    }
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(link.is_open());
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,6 +25,7 @@ use super::frame::{self, Code, DEFAULT_MAX_FRAME, DEFAULT_WINDOW, MOST_WINDOW, R
 use super::out::{FRAME, Failed, Out, SLOTS};
 use super::stream::{Broken, Stream};
 use super::turns::Turns;
+use crate::doubt::Doubt;
 
 /// Bytes of answers to a peer that does not read them.
 const MAX_REPLIES: usize = 32 * 1024;
@@ -127,6 +128,9 @@ pub(in crate::lean) struct Shared {
     pub(in crate::lean) rate: AtomicU64,
     /// A ping is wanted.
     pub(in crate::lean) ask: AtomicBool,
+    /// Whether the peer is there, and how many milliseconds somebody gives it to answer; 0 is nobody.
+    pub(in crate::lean) doubt: Doubt,
+    pub(in crate::lean) hurry: AtomicU64,
     pub(in crate::lean) driver: AtomicWaker,
     pub(in crate::lean) ended: OnceLock<Ending>,
     /// The socket takes nothing any more, and why; what it has received is still taken.
@@ -169,6 +173,8 @@ impl Shared {
             moved: AtomicU64::new(0),
             rate: AtomicU64::new(0),
             ask: AtomicBool::new(false),
+            doubt: Doubt::default(),
+            hurry: AtomicU64::new(0),
             driver: AtomicWaker::new(),
             ended: OnceLock::new(),
             lost: OnceLock::new(),

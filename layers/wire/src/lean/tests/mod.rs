@@ -22,8 +22,12 @@ use crate::record::{self, Accepted, Channel};
 /// Encrypted and not.
 const LAYERS: [bool; 2] = [true, false];
 
-const WATCH: Watch =
-    Watch { quiet: Duration::from_secs(15), busy: Duration::from_secs(3), patience: Duration::from_secs(10) };
+const WATCH: Watch = Watch {
+    quiet: Duration::from_secs(15),
+    busy: Duration::from_secs(3),
+    doubt: Duration::from_secs(3),
+    patience: Duration::from_secs(10),
+};
 
 /// A connected pair of sockets.
 async fn sockets() -> (TcpStream, TcpStream) {

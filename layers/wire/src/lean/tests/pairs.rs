@@ -287,11 +287,15 @@ async fn a_peer_that_went_silent_is_noticed() {
         std::future::pending::<()>().await;
         drop(far);
     });
-    let (quiet, busy, patience) =
-        (Duration::from_secs(60), Duration::from_millis(50), Duration::from_millis(100));
-    let (client, driver) = connect(near, Watch { quiet, busy, patience }, true).await.unwrap();
+    let [quiet, busy, doubt, patience] = [60_000, 50, 30, 100].map(Duration::from_millis);
+    let (client, driver) = connect(near, Watch { quiet, busy, doubt, patience }, true).await.unwrap();
     let opening = client.open(&request("a.example:1"), false).unwrap();
-    assert_eq!(driver.await, Ending::Silent);
+    let driver = tokio::spawn(driver);
+    while client.peer().is_calm() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(client.peer().take_alarm() && !driver.is_finished(), "in doubt before it is given up");
+    assert_eq!(driver.await.unwrap(), Ending::Silent);
     assert_eq!(opening.await.expect_err("silent").kind(), io::ErrorKind::ConnectionAborted);
     silent.abort();
 }
@@ -303,4 +307,37 @@ async fn the_round_trip_is_measured() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(pair.client.round_trip().unwrap() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_peer_in_doubt_that_answers_is_believed_again() {
+    let pair = Pair::new(true).await;
+    for _ in 0..3 {
+        pair.client.doubt(Duration::from_secs(10));
+        assert!(!pair.client.peer().is_calm());
+        while !pair.client.peer().is_calm() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert!(pair.client.is_open() && !pair.client.peer().take_alarm());
+}
+
+#[tokio::test]
+async fn a_peer_in_doubt_is_given_up_as_soon_as_the_doubter_says() {
+    let (near, mut far) = channels(false).await;
+    let silent = tokio::spawn(async move {
+        assert!(knows(&mut far).await.unwrap());
+        let mut settings = Vec::new();
+        frame::Settings { lean: Some(1), ..frame::Settings::default() }.put(&mut settings, false);
+        far.stream.write_all(&settings).await.unwrap();
+        std::future::pending::<()>().await;
+        drop(far);
+    });
+    let (client, driver) = connect(near, WATCH, true).await.unwrap();
+    let driver = tokio::spawn(driver);
+    let start = tokio::time::Instant::now();
+    client.doubt(Duration::from_millis(50));
+    assert_eq!(driver.await.unwrap(), Ending::Silent);
+    assert!(start.elapsed() < WATCH.patience / 2, "{:?}", start.elapsed());
+    silent.abort();
 }
