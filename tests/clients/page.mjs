@@ -19,13 +19,13 @@ const body = async () => {
   const left = await fetch("/bytes/1000000000", { signal: early.signal });
   await left.body.getReader().read();
   early.abort();
-  seen.websocket = await new Promise((resolve, reject) => {
+  seen.websocket = await new Promise((resolve) => {
     const socket = new WebSocket(location.origin.replace("http", "ws") + "/ws");
     let times = 0;
     socket.onopen = () => socket.send("x".repeat(100_000));
-    socket.onerror = () => reject(new Error("websocket"));
+    socket.onerror = () => resolve(false);
     socket.onmessage = ({ data }) => {
-      if (data !== "x".repeat(100_000)) reject(new Error("not what was sent"));
+      if (data !== "x".repeat(100_000)) resolve(false);
       else if (++times === 5) socket.close();
       else socket.send(data);
     };
@@ -34,7 +34,7 @@ const body = async () => {
   return JSON.stringify(seen);
 };
 
-export async function visit(evaluate) {
+export async function visit(evaluate, without = []) {
   const seen = JSON.parse(await evaluate(`(${body})()`));
-  for (const [what, right] of Object.entries(seen)) assert(right, what);
+  for (const [what, right] of Object.entries(seen)) assert(right || without.includes(what), what);
 }

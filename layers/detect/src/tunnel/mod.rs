@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::Connection;
 use h2::{Ping, PingPong, Reason};
+use http::header::USER_AGENT;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_wire::h2::{Windows, server_builder};
 use swiftproxy_wire::record::Channel;
@@ -79,7 +80,7 @@ pub(crate) async fn serve<S>(ctx: Context, stream: S, deadline: Instant)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = server_builder().handshake::<S, Bytes>(stream);
+    let handshake = server_builder().initial_window_size(Windows::START).handshake::<S, Bytes>(stream);
     match timeout_at(deadline, handshake).await {
         Ok(Ok(connection)) => run(Arc::new(ctx), connection, deadline).await,
         Ok(Err(error)) => {
@@ -92,6 +93,11 @@ where
             ctx.count(Refusal::HandshakeTimeout);
         }
     }
+}
+
+/// Firefox and its kin, who say `Gecko/` and a date; others say that they are `like Gecko`.
+fn is_gecko(agent: &[u8]) -> bool {
+    agent.windows(6).any(|at| at == b"Gecko/")
 }
 
 async fn run<S>(ctx: Arc<Context>, mut connection: Connection<S, Bytes>, deadline: Instant)
@@ -141,6 +147,9 @@ where
             respond.send_reset(Reason::REFUSED_STREAM);
             ctx.count(Refusal::TooManyConnections);
             continue;
+        }
+        if request.headers().get(USER_AGENT).is_some_and(|agent| is_gecko(agent.as_bytes())) {
+            windows.stay();
         }
         windows.fit_server(&mut connection, open);
         let (held, talk) = (streams.clone(), stream::talk(ctx.clone(), request, respond));

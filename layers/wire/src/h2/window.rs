@@ -20,10 +20,20 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// For a server: what a client uploads waits here for its account's turn, so not much of it.
-    pub const SERVER: Self = Self { most: 1 << 20, budget: 64 << 20, now: 1 << 20 };
+    /// A server's first window, in bytes: what a peer assumes that was told of none (RFC 9113 §6.9.2).
+    pub const START: u32 = 65_535;
+    /// For a server that starts with [`START`](Self::START): what a client uploads waits here for its account's turn,
+    /// so not much of it.
+    pub const SERVER: Self = Self { most: 1 << 20, budget: 64 << 20, now: Self::START };
     /// For a client: a whole round trip of a fast, far link.
     pub const CLIENT: Self = Self { most: 4 << 20, budget: 128 << 20, now: 4 << 20 };
+
+    /// Never grows from now on, for a peer whose open streams would not follow: Firefox adds a change of
+    /// SETTINGS_INITIAL_WINDOW_SIZE to its requests and not to its tunnels (RFC 9113 §6.9.2 wants it for all), and would
+    /// wait in each for an update that is not due.
+    pub fn stay(&mut self) {
+        self.most = self.now.min(Self::START);
+    }
 
     /// The window that is right for so many streams, where it is not the one in force. Steps are powers of two,
     /// so that a change is rare.
@@ -87,5 +97,15 @@ mod tests {
         assert_eq!(now(10_000), LEAST);
         assert_eq!(now(usize::MAX >> 1), LEAST);
         assert_eq!(now(60), 1 << 20);
+    }
+
+    #[test]
+    fn what_stays_does_not_grow() {
+        let mut windows = Windows::SERVER;
+        windows.stay();
+        for streams in [1, 2, 3, 100, 1000] {
+            assert_eq!(windows.next(streams), None, "{streams}");
+        }
+        assert_eq!(windows.next(10_000), Some(LEAST), "the sum is bounded all the same");
     }
 }
