@@ -4,6 +4,8 @@
   bench.py install            build the load generator and install the peers
   bench.py list               show the peers and whether they are installed
   bench.py run                measure; see README.md for the cases
+  bench.py run --quick        three minutes; fails if SwiftProxy got slower or larger
+  bench.py readme             rebuild, measure, and print the tables of the project's README
   bench.py report FILE.json   write FILE.md again
 
 Linux, Python 3.11 or newer, standard library only.
@@ -11,8 +13,6 @@ Linux, Python 3.11 or newer, standard library only.
 
 import argparse
 import base64
-import ctypes
-import dataclasses
 import datetime
 import hashlib
 import json
@@ -21,160 +21,31 @@ import platform
 import resource
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
-from string import Template
 
+import cases
+import guard
 import proc
 import report
+from cases import CASES, QUICK_CASES, Case
 from peers import DIRECT, LIMIT_BYTES, PEERS, Peer, read_candidates
+from stage import TOOLS, Failure, Ports
 
 HERE = Path(__file__).resolve().parent
-TOOLS = HERE / ".peers"
-LOADGEN = HERE / "loadgen" / "target" / "release" / "loadgen"
-FIRST_PORT, LAST_PORT = 20000, 29999
-WARMUP = 0.5
+ROOT = HERE.parent
+OURS = HERE / "swiftproxy.toml"
 MAX_RETRIES = 2
-LIBC = ctypes.CDLL(None)
-
-
-@dataclasses.dataclass
-class Case:
-    command: list[str]
-    length: float = 1  # of the measured window, in units of the run's
-    secs: float | None = None  # the window where it is fixed
-    warmup: float = WARMUP
-    one_cpu: bool = False  # everything on one CPU: no wake-ups across CPUs
-    cpu_matters: bool = True  # worth repeating when something else took CPU time
-
-    def window(self, secs: float) -> float:
-        return self.secs or secs * self.length
-
-
-CASES = {
-    "down1": Case(["down", "--streams", "1"]),
-    "down8": Case(["down", "--streams", "8"]),
-    "up1": Case(["up", "--streams", "1"]),
-    "rate": Case(["rate", "--conns", "64"]),
-    "lat1": Case(["pingpong", "--conns", "1"], length=0.6, one_cpu=True),
-    "lat32": Case(["pingpong", "--conns", "32"], length=0.6),
-    "mixed": Case(["mixed", "--streams", "4", "--conns", "16"]),
-    "idle": Case(["idle"], cpu_matters=False),
-    "limit1": Case(["down", "--streams", "1", "--windows", "1"], secs=10, warmup=2, cpu_matters=False),
-    "limit4": Case(["down", "--streams", "4", "--windows", "1"], secs=10, warmup=2, cpu_matters=False),
-}
-QUICK_CASES = ["down1", "up1", "rate", "lat1"]
-QUICK_PEERS = ["direct", "microsocks", "haproxy-splice", "ss-rust"]
+QUICK_PEERS = ["direct", guard.PEER, "swiftproxy", "swiftproxy-pair"]
 QUICK_SECONDS = 160
-
-
-class Failure(Exception):
-    """A measurement that gave no figure."""
-
-
-# ---- processes -------------------------------------------------------------------
-
-
-def before_exec(cpus: set[int]):
-    """What a started process does first: die with this driver, keep to its CPUs."""
-
-    def prepare():
-        LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        os.sched_setaffinity(0, cpus)
-
-    return prepare
-
-
-class Ports:
-    """Free loopback ports, each handed out rarely enough to be out of TIME_WAIT."""
-
-    def __init__(self):
-        self.next = FIRST_PORT + os.getpid() % 1000 * 8
-
-    def take(self, count: int = 1) -> int:
-        """The first of `count` consecutive free ports."""
-        for _ in range(1000):
-            first, self.next = self.next, self.next + count
-            if self.next > LAST_PORT:
-                self.next = FIRST_PORT
-            elif all(self.free(first + i) for i in range(count)):
-                return first
-        raise Failure("no free ports")
-
-    @staticmethod
-    def free(port: int) -> bool:
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return True
-            except OSError:
-                return False
-
-
-class Group:
-    """Processes started together, and stopped together by process id."""
-
-    def __init__(self, directory: Path, cpus: set[int]):
-        self.directory = directory
-        self.cpus = cpus
-        self.started: list[subprocess.Popen] = []
-
-    def __enter__(self):
-        return self
-
-    def start(self, command: list[str], env: dict[str, str], **options) -> subprocess.Popen:
-        log = open(self.directory / f"log-{len(self.started)}", "w")
-        options = {"stdin": subprocess.DEVNULL, "stdout": log} | options
-        try:
-            process = subprocess.Popen(
-                command,
-                stderr=log,
-                env=env,
-                cwd=self.directory,
-                start_new_session=True,
-                preexec_fn=before_exec(self.cpus),
-                **options,
-            )
-        except FileNotFoundError:
-            raise Failure(f"{Path(command[0]).name} is not installed") from None
-        finally:
-            log.close()
-        self.started.append(process)
-        return process
-
-    def pids(self) -> list[int]:
-        return proc.tree([process.pid for process in self.started])
-
-    def check_alive(self) -> None:
-        for number, process in enumerate(self.started):
-            if process.poll() is not None:
-                lines = (self.directory / f"log-{number}").read_text(errors="replace").strip().splitlines()
-                raise Failure(f"{process.args[0]} ended ({process.returncode}): {' '.join(lines[-3:])[-300:]}")
-
-    def __exit__(self, *_):
-        if not self.started:
-            return
-        pids = self.pids()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in pids:
-                try:
-                    os.kill(pid, number)
-                except ProcessLookupError:
-                    pass
-            end = time.monotonic() + 3
-            while pids and time.monotonic() < end:
-                for process in self.started:
-                    process.poll()  # reaps
-                pids = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-                time.sleep(0.01)
-            if not pids:
-                break
+QUICK_CONNS = 3000
+README_PEERS = [
+    *("direct", "haproxy-splice", "haproxy", "microsocks", "dante", "tinyproxy", "xray", "squid-limit"),
+    *("haproxy-tls", "ss-libev", "ss-rust", "ss-rust-2022", "trojan", "xray-vless", "link", "ss-rust-2022-far"),
+]
 
 
 class Bench:
@@ -206,7 +77,8 @@ class Bench:
         digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(cert.read_text())).hexdigest()
         public = subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-outform", "der"], check=True, capture_output=True)
         pin = "sha256//" + base64.b64encode(hashlib.sha256(public.stdout).digest()).decode()
-        return {"cert": str(cert), "key": str(key), "pem": str(pem), "cert_sha256": digest, "pin": pin}
+        names = {"cert": str(cert), "key": str(key), "pem": str(pem), "cert_sha256": digest, "pin": pin}
+        return names | {"rate": str(LIMIT_BYTES), "swiftproxy": str(self.options.swiftproxy)}
 
     def close(self) -> None:
         self.lock.release()
@@ -229,29 +101,11 @@ class Bench:
 
     def attempt(self, peer: Peer, name: str, case: Case) -> dict:
         cpus = {max(self.all_cpus)} if case.one_cpu else self.all_cpus
-        directory = self.new_directory(self.scratch, f"{peer.name}-")
-        (directory / "generator").mkdir()
         sample = {"peer": peer.name, "case": name, "foreign_cpu": 0.0}
-        with Group(directory / "generator", cpus) as generator, Group(directory, cpus) as proxy:
-            try:
-                address, count = self.start_target(generator)
-                forwarder = peer.via == "direct" and peer.processes
-                common = ["--target", address, "--ports", "1" if forwarder else str(count)]
-                common += self.start_peer(proxy, peer, address, directory)
-                self.generate(generator, ["probe", *common], timeout=20, proxy=proxy)
-                secs = case.window(self.options.secs)
-                command = [*case.command, *common, "--secs", str(secs), "--warmup", str(case.warmup)]
-                command += ["--threads", str(self.threads)]
-                if name == "idle":
-                    command += ["--conns", str(self.options.idle_conns)]
-                sample |= self.generate(generator, command, secs + 60, proxy)
-                if name.startswith("limit"):
-                    sample["limit_bytes"] = LIMIT_BYTES
-                proxy.check_alive()
-            except Failure as failure:
-                sample["error"] = self.without_paths(str(failure))
-        shutil.rmtree(directory, ignore_errors=True)
-        return sample
+        try:
+            return sample | cases.measure(self, peer, case, cpus)
+        except Failure as failure:
+            return sample | {"error": self.without_paths(str(failure))}
 
     def without_paths(self, text: str) -> str:
         """The text with this machine's directories left out, fit for a result file."""
@@ -259,88 +113,14 @@ class Bench:
             text = text.replace(str(path), name)
         return text
 
-    def start_target(self, generator: Group) -> tuple[str, int]:
-        count = 4
-        address = f"127.0.0.1:{self.ports.take(count)}"
-        command = [LOADGEN, "serve", "--target", address, "--ports", str(count), "--threads", str(self.threads)]
-        process = generator.start(command, self.env, stdout=subprocess.PIPE)
-        if b"ready" not in process.stdout.readline():
-            raise Failure("the target server did not start")
-        return address, count
-
-    def start_peer(self, proxy: Group, peer: Peer, target: str, directory: Path) -> list[str]:
-        """Starts the peer's processes; returns the generator's options to reach it."""
-        host, port = target.split(":")
-        names = self.names | {f"p{i}": str(self.ports.take()) for i in range(1, 10)}
-        names |= {"dir": str(directory), "host": host, "port": port, "rate": str(LIMIT_BYTES)}
-        names |= {"user": peer.user, "password": peer.password or "bench", "tools": str(TOOLS), "here": peer.here}
-        for file, text in peer.files.items():
-            (directory / file).write_text(Template(text).substitute(names))
-        env = self.env | {key: Template(value).substitute(names) for key, value in peer.env.items()}
-        for command in peer.processes:
-            proxy.start([Template(word).substitute(names) for word in command], env)
-        client = ["--via", peer.via]
-        if peer.processes:
-            client += ["--proxy", f"127.0.0.1:{names['p1']}"]
-        if peer.user:
-            client += ["--user", peer.user, "--pass", peer.password]
-        return client
-
-    def generate(self, generator: Group, command: list, timeout: float, proxy: Group) -> dict:
-        """Runs the generator's client, and reads CPU times and memory at its events."""
-        client = generator.start([LOADGEN, *command], self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        watchdog = threading.Timer(timeout, client.kill)
-        watchdog.start()
-        sample, marks = {}, {}
-        try:
-            for line in client.stdout:
-                event = json.loads(line)
-                kind = event.pop("event")
-                if kind in ("begin", "end"):
-                    marks[kind] = self.cpu_times(generator, proxy)
-                elif kind in ("ready", "fresh", "used"):
-                    sample[kind] = event | proc.footprint(proxy.pids())
-                    client.stdin.write(b"\n")
-                    client.stdin.flush()
-                elif kind == "opened":
-                    sample["opened"] = event
-                elif kind == "error":
-                    proxy.check_alive()
-                    raise Failure(event["message"])
-                else:
-                    sample |= event
-        finally:
-            watchdog.cancel()
-        if client.wait() != 0:
-            proxy.check_alive()
-            raise Failure(f"the generator ended with {client.returncode}")
-        if "end" in marks:
-            spent = {key: marks["end"][key] - marks["begin"][key] for key in marks["end"]}
-            ours = spent["proxy_cpu"] + spent["client_cpu"] + spent["target_cpu"] + spent["driver_cpu"]
-            sample |= spent
-            sample["foreign_cpu"] = round((spent["busy_cpu"] - ours) / spent["clock"], 3)
-        return sample
-
-    @staticmethod
-    def cpu_times(generator: Group, proxy: Group) -> dict[str, float]:
-        target, client = generator.started[0].pid, generator.started[-1].pid
-        return {
-            "clock": time.monotonic(),
-            "proxy_cpu": proc.cpu_seconds(proxy.pids()),
-            "client_cpu": proc.cpu_seconds([client]),
-            "target_cpu": proc.cpu_seconds([target]),
-            "driver_cpu": time.process_time(),
-            "busy_cpu": proc.busy_seconds(),
-        }
-
 
 # ---- a run -----------------------------------------------------------------------
 
 
-def passes(peers: list[Peer], cases: list[str], rounds: int):
+def passes(peers: list[Peer], names: list[str], rounds: int):
     """The order of measurements: per round and case all peers, each round from another start."""
     for number in range(1, rounds + 1):
-        for case in cases:
+        for case in names:
             able = [peer for peer in peers if case in peer.cases]
             others = [peer for peer in able if peer.name != DIRECT.name]
             shift = (number - 1) * len(others) // rounds
@@ -352,12 +132,12 @@ def passes(peers: list[Peer], cases: list[str], rounds: int):
                 yield number, case, peer
 
 
-def run(options: argparse.Namespace) -> None:
-    peers, cases = choose(options)
-    steps = list(passes(peers, cases, options.rounds))
+def run(options: argparse.Namespace) -> dict:
+    peers, names = choose(options)
+    steps = list(passes(peers, names, options.rounds))
     if options.quick:
         fit_quick(options, steps)
-        steps = list(passes(peers, cases, options.rounds))
+        steps = list(passes(peers, names, options.rounds))
     raise_file_limit(options)
     print(f"{len(steps)} measurements, about {estimate(options, steps) / 60:.0f} min")
     bench = Bench(options)
@@ -367,11 +147,13 @@ def run(options: argparse.Namespace) -> None:
         for done, (number, case, peer) in enumerate(steps, 1):
             sample = {"round": number} | bench.measure(peer, case)
             samples.append(sample)
-            print(f"[{done}/{len(steps)}] round {number} {case:7} {peer.name:16} {report.one_line(sample)}", flush=True)
+            print(f"[{done}/{len(steps)}] round {number} {case:10} {peer.name:18} {report.one_line(sample)}", flush=True)
     finally:
         bench.close()
         if samples:
-            write({"meta": describe(options, peers, cases), "samples": samples}, options)
+            results = {"meta": describe(options, peers, names), "samples": samples}
+            write(results, options)
+    return results
 
 
 def write(results: dict, options: argparse.Namespace) -> None:
@@ -385,15 +167,20 @@ def write(results: dict, options: argparse.Namespace) -> None:
 
 
 def choose(options: argparse.Namespace) -> tuple[list[Peer], list[str]]:
+    ours = read_candidates(OURS)
     candidates = [peer for file in options.candidate for peer in read_candidates(file)]
-    known = {peer.name: peer for peer in [*PEERS, *candidates]}
-    names = options.peers or (QUICK_PEERS + [peer.name for peer in candidates] if options.quick else list(known))
-    cases = options.cases or (QUICK_CASES if options.quick else list(CASES))
-    for name in [name for name in names if name not in known]:
+    known = {peer.name: peer for peer in [*PEERS, *ours, *candidates]}
+    chosen = options.peers or list(known)
+    if not options.peers and options.command == "readme":
+        chosen = README_PEERS + [peer.name for peer in [*ours, *candidates]]
+    elif not options.peers and options.quick:
+        chosen = QUICK_PEERS + [peer.name for peer in candidates]
+    names = options.cases or (QUICK_CASES if options.quick else list(CASES))
+    for name in [name for name in chosen if name not in known]:
         sys.exit(f"unknown peer {name}; known: {' '.join(known)}")
-    for name in [name for name in cases if name not in CASES]:
+    for name in [name for name in names if name not in CASES]:
         sys.exit(f"unknown case {name}; known: {' '.join(CASES)}")
-    return [known[name] for name in names], cases
+    return [known[name] for name in chosen], names
 
 
 def estimate(options: argparse.Namespace, steps: list) -> float:
@@ -402,13 +189,13 @@ def estimate(options: argparse.Namespace, steps: list) -> float:
     for _, name, _ in steps:
         case = CASES[name]
         seconds += 4 + options.idle_conns / 1000 if name == "idle" else case.window(options.secs) + case.warmup
-        seconds += 0.7
+        seconds += 0.7 + case.takes
     return seconds
 
 
 def fit_quick(options: argparse.Namespace, steps: list) -> None:
     """Chooses windows, and if need be fewer rounds, so that the run stays under three minutes."""
-    options.idle_conns = min(options.idle_conns, 1000)
+    options.idle_conns = min(options.idle_conns, QUICK_CONNS)
     for options.rounds in (3, 2, 1):
         part = steps[: len(steps) * options.rounds // 3]
         for options.secs in (3, 2, 1.5, 1, 0.7):
@@ -425,13 +212,13 @@ def raise_file_limit(options: argparse.Namespace) -> None:
     except (ValueError, PermissionError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # A proxy needs two descriptors per connection, and some keep pipes besides.
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 3
+    most = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - cases.SPARE_FILES) // 3
     if options.idle_conns > most:
         print(f"only {most} idle connections: the limit on open files is too low for more")
         options.idle_conns = most
 
 
-def describe(options: argparse.Namespace, peers: list[Peer], cases: list[str]) -> dict:
+def describe(options: argparse.Namespace, peers: list[Peer], names: list[str]) -> dict:
     cpu = next((l.split(":")[1].strip() for l in Path("/proc/cpuinfo").open() if l.startswith("model name")), "?")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return {
@@ -446,9 +233,15 @@ def describe(options: argparse.Namespace, peers: list[Peer], cases: list[str]) -
         "secs": options.secs,
         "idle_conns": options.idle_conns,
         "limit_bytes": LIMIT_BYTES,
-        "cases": cases,
+        "cases": names,
         "peers": [
-            {"name": peer.name, "group": peer.group, "via": peer.via, "note": peer.note, "version": version(peer)}
+            {
+                "name": peer.name,
+                "group": peer.group,
+                "via": peer.via,
+                "note": peer.note,
+                "version": version(peer, options),
+            }
             for peer in peers
         ],
     }
@@ -457,8 +250,11 @@ def describe(options: argparse.Namespace, peers: list[Peer], cases: list[str]) -
 # ---- installing ------------------------------------------------------------------
 
 
-def version(peer: Peer) -> str:
+def version(peer: Peer, options: argparse.Namespace) -> str:
     """The installed version, or nothing if it is not known."""
+    if peer.here == str(HERE) and options.swiftproxy.exists():
+        said = subprocess.run([options.swiftproxy, "--version"], capture_output=True, text=True).stdout.split()
+        return " ".join(said[1:])
     kind, _, what = peer.install.partition(" ")
     what = what.split()[0].partition("[")[0] if what else ""
     if kind == "apt":
@@ -478,7 +274,7 @@ def version(peer: Peer) -> str:
 
 def install(options: argparse.Namespace) -> None:
     """Debian packages, crates.io and PyPI only. The packages may start daemons of their own."""
-    subprocess.run(["cargo", "build", "--release"], cwd=HERE / "loadgen", check=True)
+    build_loadgen()
     TOOLS.mkdir(exist_ok=True)
     peers, _ = choose(options)
     for line in dict.fromkeys(peer.install for peer in peers if peer.install):
@@ -497,21 +293,45 @@ def install(options: argparse.Namespace) -> None:
 
 def show(options: argparse.Namespace) -> None:
     for peer in choose(options)[0]:
-        state = version(peer) or ("" if not peer.install else "not installed")
+        state = version(peer, options) or ("" if not peer.install else "not installed")
         print(f"{peer.name:16} {peer.group:7} {peer.via:7} {state:22} {peer.note}")
+
+
+def target_directory() -> Path:
+    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+
+
+def readme(options: argparse.Namespace) -> None:
+    """Rebuilds, runs, and prints the tables of README.md."""
+    subprocess.run(["cargo", "build", "--release", "-p", "swiftproxy"], cwd=ROOT, check=True)
+    build_loadgen()
+    print(report.readme(run(options)))
+
+
+def build_loadgen() -> None:
+    env = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
+    subprocess.run(["cargo", "build", "--release"], cwd=HERE / "loadgen", env=env, check=True)
+
+
+def quick_or_not(options: argparse.Namespace) -> None:
+    results = run(options)
+    if options.quick and (complaints := guard.judge(results, options.baseline, options.update_baseline)):
+        sys.exit("\n".join(complaints))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     names = lambda text: text.split(",")  # noqa: E731
-    for name in ("run", "install", "list"):
+    for name in ("run", "readme", "install", "list"):
         sub = commands.add_parser(name)
         sub.add_argument("--peers", type=names, help="comma-separated; default all")
         sub.add_argument("--cases", type=names, help=f"comma-separated of {','.join(CASES)}; default all")
         sub.add_argument("--candidate", type=Path, action="append", default=[], metavar="FILE", help="more peers")
-        sub.add_argument("--quick", action="store_true", help="under three minutes for a few peers")
-        if name != "run":
+        sub.add_argument("--quick", action="store_true", help="under three minutes; fails if it got slower")
+        default = target_directory() / "release" / "swiftproxy"
+        sub.add_argument("--swiftproxy", type=Path, default=default, metavar="FILE", help="the program to measure")
+        if name not in ("run", "readme"):
             continue
         sub.add_argument("--rounds", type=int, default=3)
         sub.add_argument("--secs", type=float, default=5, help="measured window")
@@ -521,14 +341,19 @@ def main() -> None:
         sub.add_argument("--lock-hold", type=float, default=200, help="seconds after which to let others have it")
         sub.add_argument("--out", type=Path, default=HERE / "results")
         sub.add_argument("--name", default="latest", help="name of the result files")
-    commands.add_parser("report").add_argument("file", type=Path)
+        sub.add_argument("--baseline", type=Path, default=HERE / "baseline.json", help="what --quick compares with")
+        sub.add_argument("--update-baseline", action="store_true", help="with --quick: write it instead")
+    sub = commands.add_parser("report")
+    sub.add_argument("file", type=Path)
+    sub.add_argument("--readme", action="store_true", help="print the tables of README.md")
     options = parser.parse_args()
     if options.command == "report":
         results = json.loads(options.file.read_text())
+        results["summary"] = report.summarize(results["samples"])
         options.file.with_suffix(".md").write_text(report.markdown(results))
-        print(report.overview(results))
+        print(report.readme(results) if options.readme else report.overview(results))
     else:
-        {"run": run, "install": install, "list": show}[options.command](options)
+        {"run": quick_or_not, "readme": readme, "install": install, "list": show}[options.command](options)
 
 
 if __name__ == "__main__":

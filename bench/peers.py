@@ -12,8 +12,11 @@ In commands, files and the environment these names are filled in:
   $pin            the certificate's public key as "sha256//…"
   $tools          where `bench.py install` puts what is not a Debian package
   $here           the directory of the candidate file
+  $swiftproxy     the program of this repository
+  $loadgen        the generator, which is the delayed link too
   $user $password the login, if the peer has one
   $rate           the limit of the rate-limit cases, in bytes per second
+  $users          the accounts of the scale and cap cases, as SwiftProxy's tables
 """
 
 import json
@@ -25,6 +28,9 @@ SINGLE = "single"  # client -> proxy -> target, in plain text
 PAIR = "pair"  # client -> local proxy -> encrypted tunnel -> remote proxy -> target
 
 LIMIT_BYTES = 1_000_000  # 8 Mbit/s
+ACCOUNT_BYTES = 125_000  # 1 Mbit/s, of each of many accounts
+CAP_BYTES = 12_500_000  # 100 Mbit/s, of all accounts together
+LINK_BYTES, LINK_RTT = 25_000_000, 0.05  # 200 Mbit/s and 50 ms
 
 BASIC_CASES = ["down1", "down8", "up1", "rate", "lat1", "lat32", "mixed", "idle"]
 LIMIT_CASES = ["limit1", "limit4"]
@@ -41,6 +47,8 @@ class Peer:
     user: str = ""
     password: str = ""
     install: str = ""  # "apt PACKAGE", "cargo CRATE [BIN…]" or "pip REQUIREMENT…"
+    prepare: list[list[str]] = field(default_factory=list)  # command lines that end, before the processes start
+    change: list[str] = field(default_factory=list)  # sets the rate that follows, of a running peer
     cases: list[str] = field(default_factory=lambda: list(BASIC_CASES))
     note: str = ""
     here: str = ""
@@ -261,15 +269,27 @@ PPROXY = "$tools/venv/bin/pproxy"
 # pproxy does not start on newer uvloop.
 PPROXY_INSTALL = "pip pproxy pycryptodome uvloop<0.20"
 
-def shadowsocks_rust(name: str, method: str, key: str) -> Peer:
-    common = ["-s", "127.0.0.1:$p2", "-m", method, "-k", key, "--tcp-no-delay"]
-    return Peer(
-        name,
-        PAIR,
-        [["$tools/bin/ssserver", *common], ["$tools/bin/sslocal", "-b", "127.0.0.1:$p1", *common]],
-        install="cargo shadowsocks-rust sslocal ssserver",
-        note=method,
-    )
+
+def link(listen: str, to: str) -> list[str]:
+    """The delayed link as a process between two others."""
+    options = ["--limit", str(LINK_BYTES), "--rtt", str(LINK_RTT), "--queue", "0.02"]
+    return ["$loadgen", "link", "--target", listen, "--proxy", to, *options]
+
+
+def shadowsocks_rust(name: str, method: str, key: str, far: bool = False) -> Peer:
+    common = ["-m", method, "-k", key, "--tcp-no-delay"]
+    remote = "127.0.0.1:$p2"
+    reached = "127.0.0.1:$p3" if far else remote
+    processes = [
+        ["$tools/bin/ssserver", "-s", remote, *common],
+        ["$tools/bin/sslocal", "-b", "127.0.0.1:$p1", "-s", reached, *common],
+    ]
+    peer = Peer(name, PAIR, processes, install="cargo shadowsocks-rust sslocal ssserver", note=method)
+    if far:
+        peer.processes.append(link(reached, remote))
+        peer.cases = ["delayed"]
+        peer.note += ", over the delayed link"
+    return peer
 
 
 PEERS = [
@@ -362,6 +382,8 @@ PEERS = [
     # ---- two hops, encrypted between them
     shadowsocks_rust("ss-rust", "aes-256-gcm", "$password"),
     shadowsocks_rust("ss-rust-2022", METHOD_2022, KEY_2022),
+    shadowsocks_rust("ss-rust-2022-far", METHOD_2022, KEY_2022, far=True),
+    Peer("link", PAIR, [link("127.0.0.1:$p1", "$host:$port")], "direct", cases=["delayed"], note="the delayed link alone"),
     Peer(
         "ss-libev",
         PAIR,
