@@ -12,6 +12,7 @@ from stage import Stage
 WARMUP = 0.5
 ACCOUNTS, FLOWS = 1000, 4
 CAP_FLOWS = 50
+UPLOADS = 4000
 LEVELS = (1, 100, 5000, 20000)
 # Descriptors that are not connections.
 SPARE_FILES = 300
@@ -137,6 +138,41 @@ def growth(bench, peer: Peer, case: Case, cpus: set[int]) -> dict:
     return {"levels": levels, "foreign_cpu": foreign}
 
 
+def uploads(bench, peer: Peer, case: Case, cpus: set[int]) -> dict:
+    """An upload of each of many accounts, each with a tunnel of its own: what the remote grows by."""
+    first = bench.ports.take(UPLOADS)
+    tunnels = "".join(
+        f'[listeners.l{n}]\nbind = "127.0.0.1:{first + n}"\nstack = ["detect", "stats"]\nrelay = "t{n}"\n'
+        f'[relays.t{n}]\nkind = "tunnel"\nserver = "127.0.0.1:$p2"\nusername = "bench{n}"\npassword = "secret"\n'
+        f'pin = "$pin"\nconnections = 1\n'
+        for n in range(UPLOADS)
+    )
+    files = {file: text.replace("$tunnels", tunnels) for file, text in peer.files.items()}
+    peer = dataclasses.replace(peer, files=files)
+    with Stage(bench, peer, cpus, p1=str(first), users=accounts(ACCOUNT_BYTES, UPLOADS)) as stage:
+        return grown(bench, stage, case, ["--spread", "1"]) | {"limit_bytes": ACCOUNT_BYTES * UPLOADS}
+
+
+def uploads_shared(bench, peer: Peer, case: Case, cpus: set[int]) -> dict:
+    """As many uploads of one account, over one tunnel."""
+    with Stage(bench, peer, cpus, rate=str(case.limit)) as stage:
+        return grown(bench, stage, case, []) | {"limit_bytes": case.limit}
+
+
+def grown(bench, stage: Stage, case: Case, options: list[str]) -> dict:
+    found = {}
+
+    def look(name: str) -> Callable:
+        def at(event: dict, go_on: Callable) -> None:
+            found[name] = event | stage.footprint(stage.proxy.started[0].pid)
+            go_on()
+
+        return at
+
+    command = ["uploads", "--accounts", str(UPLOADS), *options, *timing(bench, case)]
+    return stage.generate(command, 240, {name: look(name) for name in ("ready", "loaded")}) | found
+
+
 def most_connections(peer: Peer) -> int:
     """What the limit on open files leaves: one hop has two ends in one process."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES
@@ -172,6 +208,8 @@ CASES = {
     "cap": Case(secs=5, warmup=2, cpu_matters=False, run=cap, takes=6),
     "live": Case(secs=1, warmup=2, cpu_matters=False, run=live, takes=6),
     "delayed": Case(secs=6, cpu_matters=False, run=delayed, takes=30),
+    "uploads": Case(secs=15, warmup=2, cpu_matters=False, run=uploads, takes=40),
+    "uploads1": Case(secs=15, warmup=2, cpu_matters=False, limit=ACCOUNT_BYTES * 500, run=uploads_shared, takes=20),
     "growth": Case(secs=3, run=growth, takes=60),
 }
 QUICK_CASES = ["down1", "up1", "rate", "idle"]

@@ -117,6 +117,10 @@ GOALS = [
             Goal(f"growth, {where}, KiB at most open over at 5,000", peer, "growth", "kib_x", 1.05),
         )
     ),
+    Goal("4,000 uploads, a tunnel each: MiB grown", "swiftproxy-uploads", "uploads", "grown_mib", 64),
+    Goal("4,000 uploads, a tunnel each: lost", "swiftproxy-uploads", "uploads", "lost", 0),
+    Goal("4,000 uploads, one tunnel: MiB grown", "swiftproxy-pair-limit", "uploads1", "grown_mib", 64),
+    Goal("4,000 uploads, one tunnel: lost", "swiftproxy-pair-limit", "uploads1", "lost", 0),
 ]
 
 

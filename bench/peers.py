@@ -16,7 +16,8 @@ In commands, files and the environment these names are filled in:
   $loadgen        the generator, which is the delayed link too
   $user $password the login, if the peer has one
   $rate           the limit of the rate-limit cases, in bytes per second
-  $users          the accounts of the scale and cap cases, as SwiftProxy's tables
+  $users          the accounts of the scale, cap and uploads cases, as SwiftProxy's tables
+  $tunnels        listeners and relays of the uploads case, likewise
 """
 
 import json

@@ -190,8 +190,9 @@ class Stage:
         if done.returncode:
             raise Failure(f"{Path(command[0]).name} ended ({done.returncode}): {done.stderr.strip()[-300:]}")
 
-    def footprint(self) -> dict[str, float]:
-        return proc.footprint(self.proxy.pids())
+    def footprint(self, leader: int | None = None) -> dict[str, float]:
+        """Of all the peer's processes, or of one."""
+        return proc.footprint(proc.tree([leader]) if leader else self.proxy.pids())
 
     def generate(self, command: list, timeout: float, on: dict | None = None) -> dict:
         """Runs the generator's client, and reads CPU times and memory at its events.

@@ -154,6 +154,21 @@ TABLES = [
         ],
     ),
     (
+        "Many uploads held",
+        "What the remote's resident memory grows by when 4,000 clients upload all they can: `uploads` of 4,000 accounts of "
+        "1 Mbit/s, each with a tunnel of its own that was there before; `uploads1` of one account of 500 Mbit/s "
+        "over one tunnel.",
+        [
+            (case, *column)
+            for case in ("uploads", "uploads1")
+            for column in [
+                ("grown_mib", f"{case} grown MiB", 1, LOW),
+                ("of_limit", "measured/limit", 1, None),
+                ("lost", "lost", 1, LOW),
+            ]
+        ],
+    ),
+    (
         "Growth",
         "Beside 1, 100, 5,000 and 20,000 connections that are open and idle, or as many as the limit on open files "
         "allows: one download, opening by 16 workers, and what the connections grew the processes by.",

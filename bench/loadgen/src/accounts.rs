@@ -1,15 +1,16 @@
 //! Cases of several accounts: each held to its rate, a cap that they share, and a rate that changes.
 
-use crate::cases::{go_on, in_parallel};
+use crate::cases::{go_on, in_parallel, phase};
 use crate::options::Options;
 use crate::proxy;
 use crate::stats::Json;
 use crate::target;
+use socket2::SockRef;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -120,6 +121,51 @@ pub async fn accounts(options: &'static Options) -> io::Result<()> {
         .raw("jain_within", within.iter().copied().fold(f64::MAX, f64::min))
         .raw("jain_within_mean", within.iter().sum::<f64>() / within.len() as f64)
         .raw("errors", errors.load(Relaxed) + ended(&flows))
+        .print();
+    Ok(())
+}
+
+/// An upload of each account at once. Before, each is used once, so that what belongs to it is there.
+pub async fn uploads(options: &'static Options) -> io::Result<()> {
+    let errors = Arc::new(AtomicUsize::new(0));
+    let each = || (0..options.accounts).collect::<Vec<_>>();
+    let used = in_parallel(each(), &errors, move |account| async move {
+        let mut stream = proxy::connect_as(options, account).await?;
+        stream.write_all(&[target::ECHO, 1]).await?;
+        stream.read_u8().await
+    })
+    .await;
+    sleep(options.warmup).await;
+    phase("ready", used.len(), &errors).await?;
+    let ended = Arc::new(AtomicUsize::new(0));
+    let (started, done) = (Instant::now(), ended.clone());
+    let flows = in_parallel(each(), &errors, move |account| async move {
+        let mut stream = proxy::connect_as(options, account).await?;
+        SockRef::from(&stream).set_send_buffer_size(SMALL_CHUNK)?;
+        let mut command = vec![target::UP];
+        command.extend_from_slice(&(account as u32).to_le_bytes());
+        stream.write_all(&command).await.map(|()| stream)
+    })
+    .await;
+    let open = flows.len();
+    for mut stream in flows {
+        let done = done.clone();
+        tokio::spawn(async move {
+            let _ = target::pour(&mut stream).await;
+            done.fetch_add(1, Relaxed);
+        });
+    }
+    let opened = started.elapsed().as_secs_f64();
+    sleep(options.secs).await;
+    let shares = target::shares(options.target, options.accounts).await?;
+    phase("loaded", open, &errors).await?;
+    Json::event("result")
+        .raw("open_secs", opened)
+        .raw("bytes", shares.iter().sum::<u64>())
+        .raw("secs", started.elapsed().as_secs_f64())
+        .raw("least_bytes", shares.iter().min().unwrap_or(&0))
+        .raw("lost", ended.load(Relaxed) + options.accounts - open)
+        .raw("errors", errors.load(Relaxed))
         .print();
     Ok(())
 }
