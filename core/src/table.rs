@@ -27,8 +27,24 @@ pub fn read<T: DeserializeOwned>(table: &Table) -> Result<T, TableError> {
     })
 }
 
-/// The library's words for the commonest mistake, in ours.
+/// The library's words for the commonest mistakes, in ours.
 fn worded(problem: &str) -> String {
+    if let Some(name) = problem.strip_prefix("missing field ") {
+        return format!("the key {name} is missing; write it below the table's name");
+    }
+    if problem == "invalid socket address syntax" {
+        return "it is not an address and port; write one such as 127.0.0.1:9000 or [::1]:9000".to_owned();
+    }
+    if let Some((found, known)) =
+        problem.strip_prefix("unknown variant: found ").and_then(|rest| rest.split_once(", expected `"))
+    {
+        return format!("there is no {found}; expected {}", known.strip_suffix('`').unwrap_or(known));
+    }
+    if let Some(found) =
+        problem.strip_suffix(", expected usize").or_else(|| problem.strip_suffix(", expected u32"))
+    {
+        return format!("{found}; write a whole number from 0");
+    }
     match problem.strip_prefix("unknown field: found ").and_then(|rest| rest.split_once(", expected ")) {
         Some((_, known)) => {
             let known = known.strip_prefix('`').and_then(|known| known.strip_suffix('`')).unwrap_or(known);
@@ -55,6 +71,17 @@ mod tests {
         let error = read::<Sample>(&table).expect_err("not a rate");
         assert_eq!(error.key, "rate");
         assert!(error.problem.contains("10Mbit/s"), "{}", error.problem);
+        for (theirs, ours) in [
+            ("missing field `bind`", "the key `bind` is missing"),
+            (
+                "unknown variant: found `x`, expected `one of `a`, `b``",
+                "there is no `x`; expected one of `a`, `b`",
+            ),
+            ("invalid type: found signed int `-1`, expected usize", "; write a whole number from 0"),
+            ("invalid socket address syntax", "such as 127.0.0.1:9000"),
+        ] {
+            assert!(worded(theirs).contains(ours), "{}", worded(theirs));
+        }
         let table = Table::from([("rat".to_owned(), "1B/s".into())]);
         let error = read::<Sample>(&table).expect_err("unknown");
         assert!(error.problem.contains("rate"), "{}", error.problem);

@@ -80,6 +80,8 @@ fn check_prints_the_stacks_or_every_error() {
     }
     let (ok, _, error) = command(&["run", "-c", file.to_str().unwrap()]);
     assert!(!ok && error.contains("acll"), "run says the same: {error}");
+    let (ok, _, error) = check(&(good.to_owned() + "[store]\nurl = \"postgres://h/d\"\n"));
+    assert!(!ok && error.contains(":6: store.url: ") && error.contains("sqlite://"), "{error}");
 }
 
 #[test]

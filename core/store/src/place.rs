@@ -6,6 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::error::StoreError;
 
+/// Whether `url` names a store.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn check_url(url: &str) -> Result<(), StoreError> {
+    Place::parse(url).map(drop)
+}
+
 /// A database file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {

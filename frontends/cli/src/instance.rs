@@ -152,7 +152,13 @@ impl Follower for OwnTables {
     fn prepare(&self, config: &Config) -> Result<Change, ConfigErrors> {
         let mut waiting = Vec::new();
         let mut errors = Vec::new();
-        match (Self::read(config), &self.started) {
+        let read = Self::read(config);
+        if let Ok((_, Some(store))) = &read
+            && let Err(error) = swiftproxy_store::check_url(&store.url_from(config.base()))
+        {
+            errors.push(config.error("store.url", error.to_string(), ""));
+        }
+        match (read, &self.started) {
             (Ok((log, store)), Some(started)) => {
                 waiting.extend((log != started.0).then_some("log"));
                 waiting.extend((store != started.1).then_some("store"));

@@ -52,9 +52,10 @@ impl LogConfig {
             Level::Debug => "debug",
             Level::Trace => "trace",
         };
-        // sqlx logs every statement otherwise.
-        let filter = EnvFilter::try_from_default_env()
-            .unwrap_or_else(|_| EnvFilter::new(format!("{level},sqlx=warn,h2=warn,hyper=warn")));
+        // sqlx logs every statement otherwise, and the verifier what its caller tells better.
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+            EnvFilter::new(format!("{level},sqlx=warn,h2=warn,hyper=warn,rustls_platform_verifier=off"))
+        });
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         // A second start in one process keeps the first.
         let _ = match self.format {

@@ -215,7 +215,6 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut queued, mut early) = (Vec::new(), Vec::new());
-    let mut failed = None;
     loop {
         match step(&mut received) {
             Step::Encode(done, more) => {
@@ -248,12 +247,14 @@ where
                 stream.flush().await?;
                 return Ok((received, early));
             }
-            // Asked once more, it gives the alert to send.
-            Step::Failed(error) if failed.is_none() => failed = Some(error),
             Step::Failed(error) => {
+                // Asked once more, it gives the alert to send; asked again, it would read what it could not.
+                if let Step::Encode(_, alert) = step(&mut received) {
+                    queued.extend_from_slice(&alert);
+                }
                 let _ = stream.write_all(&queued).await;
                 let _ = stream.flush().await;
-                return Err(invalid(failed.unwrap_or(error)));
+                return Err(invalid(error));
             }
             Step::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
         }

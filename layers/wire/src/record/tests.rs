@@ -298,6 +298,22 @@ async fn a_server_that_is_not_trusted_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_speak_tls_is_a_fault_and_gets_one_alert() {
+    let (client_side, _) = configs();
+    let (near, mut far) = duplex(64 * 1024);
+    let answer = async {
+        far.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let mut heard = Vec::new();
+        far.read_to_end(&mut heard).await.unwrap();
+        heard
+    };
+    let (ours, heard) = tokio::join!(connect(near, client_side, localhost()), answer);
+    assert_eq!(ours.err().expect("no TLS").kind(), ErrorKind::InvalidData);
+    // A fatal alert of two bytes, decode_error (RFC 8446 §6.2).
+    assert!(heard.ends_with(&[21, 3, 3, 0, 2, 2, 50]) && !heard.ends_with(&[2, 50, 21, 3, 3, 0, 2, 2, 50]));
+}
+
+#[tokio::test]
 async fn a_channel_gives_what_it_received_again() {
     let (client_side, server_side) = configs();
     let (near, far) = duplex(64 * 1024);

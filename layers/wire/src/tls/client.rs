@@ -95,6 +95,10 @@ impl fmt::Display for Distrust {
                 f.write_str("the certificate is for another name")
             }
             Some(CertificateError::Revoked) => f.write_str("the certificate was revoked"),
+            // What `openssl req -x509` makes; the library has no word for people.
+            Some(CertificateError::Other(why)) if why.to_string() == "CaUsedAsEndEntity" => {
+                f.write_str("the certificate is signed by itself")
+            }
             Some(why) => write!(f, "the certificate is not valid: {why}"),
         }
     }
