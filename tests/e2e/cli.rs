@@ -94,7 +94,10 @@ fn the_reference_can_be_read_back_and_the_schema_names_every_table() {
         "[relays.tunnel]",
         "[api]",
         "max_sessions",
-        "shutdown_timeout = \"10s\"",
+        "\nshutdown_timeout = \"10s\"",
+        "\nlevel = \"info\"",
+        "\ndeny = [\"private\"]",
+        "\nper = \"account\"",
     ] {
         assert!(reference.contains(key), "{key}");
     }

@@ -14,8 +14,10 @@ use crate::units::{Rate, Span};
 #[serde(deny_unknown_fields, default)]
 pub struct NodeConfig {
     /// Its name in stats and in the usage table of a shared store; default: `swiftproxy`. Read at start.
+    #[schemars(example = "exit-1")]
     pub name: Option<String>,
     /// The most sessions of all listeners together; default: no cap.
+    #[schemars(example = 50_000)]
     pub max_sessions: Option<usize>,
     /// How long open sessions may go on after SIGTERM or SIGINT before they are cut.
     pub shutdown_timeout: Span,
@@ -34,13 +36,17 @@ impl Default for NodeConfig {
 #[serde(deny_unknown_fields)]
 pub struct ListenerConfig {
     /// IP address and port, such as `127.0.0.1:8888` or `[::]:8889`; port 0 takes a free one.
+    #[schemars(example = "127.0.0.1:8888")]
     pub bind: SocketAddr,
     /// The layers' names, outermost first; `detect` comes first.
+    #[schemars(example = ["detect", "auth", "acl", "ratelimit", "stats"])]
     pub stack: Vec<String>,
     /// The relay's name: `direct`, `tunnel`, or a table of `[relays]`.
+    #[schemars(example = &"direct")]
     pub relay: String,
     /// The most sessions at a time; default: no cap.
     #[serde(default)]
+    #[schemars(example = 20_000)]
     pub max_sessions: Option<usize>,
 }
 

@@ -18,6 +18,7 @@ use crate::origin::{Origin, is_name};
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
     /// Address and port to listen on, such as "127.0.0.1:9000". Without it there is no API.
+    #[schemars(example = "127.0.0.1:9000")]
     pub bind: Option<SocketAddr>,
     /// Who sends it as `Authorization: Bearer …` may read and change. Without it nobody may change anything; beyond
     /// loopback it is required.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use swiftproxy_core::BoxFuture;
 use swiftproxy_core::error::{BuildError, Refusal};
 use swiftproxy_core::opened::Opened;
@@ -27,7 +27,7 @@ pub use rule::{Rule, RuleError};
 use verdict::{Early, Rules};
 
 /// What happens to a target that no entry speaks of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Fallback {
     /// It is let through.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use swiftproxy_core::credentials::Authenticator;
 use swiftproxy_core::error::BuildError;
 use swiftproxy_core::registry::{Build, LayerConfig};
@@ -26,7 +26,7 @@ pub use phc::{HashError, check_hash, hash_password};
 pub use service::{Auth, AuthLayer};
 
 /// How a client says who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// By name and password, in the protocol's own login (SOCKS5) or in `Proxy-Authorization` (HTTP).

@@ -52,6 +52,7 @@ pub struct Config {
     /// `tls` is set.
     pub protocols: Option<Vec<Protocol>>,
     /// The certificate that `tunnel` shows.
+    #[schemars(extend("examples" = [{ "cert": "cert.pem", "key": "key.pem" }]))]
     pub tls: Option<TlsFiles>,
     /// Whether our own HTTP/2 engine serves those clients of `tunnel` that offer it, which is less work.
     pub lean: bool,

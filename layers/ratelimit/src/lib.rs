@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use swiftproxy_core::error::{BuildError, Refusal};
 use swiftproxy_core::meter::{Limit, Reach};
 use swiftproxy_core::opened::Opened;
@@ -47,7 +47,7 @@ impl Default for Config {
 }
 
 /// What is held to a rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Per {
     /// Each account, over all of its sessions.
@@ -60,7 +60,7 @@ pub enum Per {
 
 impl LayerConfig for Config {
     const KIND: &'static str = "ratelimit";
-    const SUMMARY: &'static str = "Holds accounts, a listener or the whole node to a rate";
+    const SUMMARY: &'static str = "How fast: holds accounts, a listener or the whole node to a rate.";
     type Layer = Layer;
 
     fn build(self, build: &mut Build<'_>) -> Result<Layer, BuildError> {

@@ -33,7 +33,7 @@ pub struct Config {}
 
 impl LayerConfig for Config {
     const KIND: &'static str = "stats";
-    const SUMMARY: &'static str = "Counts bytes and sessions by account, listener and node";
+    const SUMMARY: &'static str = "What happened: counts bytes and sessions by account, listener and node.";
     type Layer = Layer;
 
     fn build(self, build: &mut Build<'_>) -> Result<Layer, BuildError> {

@@ -46,6 +46,7 @@ pub struct Config {
     /// Ends a session in which no byte moved for that long, in whole seconds. Absent: none is ended.
     pub idle_timeout: Option<Span>,
     /// The local address to dial from. Targets of the other address family cannot be reached then.
+    #[schemars(example = "192.0.2.1")]
     pub bind: Option<IpAddr>,
     /// Moves bulk inside the kernel where both ends are plain TCP (Linux only).
     pub splice: bool,
@@ -65,7 +66,7 @@ impl Default for Config {
 
 impl RelayConfig for Config {
     const KIND: &'static str = "direct";
-    const SUMMARY: &'static str = "Dials the target from this machine";
+    const SUMMARY: &'static str = "Dials the target from this machine.";
     type Relay = Direct;
 
     fn build(self, build: &mut Build<'_>) -> Result<Direct, BuildError> {

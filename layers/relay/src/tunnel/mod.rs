@@ -41,13 +41,16 @@ use remote::Remote;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The remote, `host:port`. Without it the tunnel is down until it is told over the API where to log in.
+    #[schemars(example = "proxy.example.net:8889")]
     pub server: Option<String>,
     /// The account's name there. Without it nothing is sent to log in.
+    #[schemars(example = &"alice")]
     pub username: Option<String>,
     /// Its password.
     pub password: Option<Secret>,
     /// The remote's public key, `sha256//` and base64, where its certificate is self-signed; several are separated
     /// by `;`. Without it the platform's trust store decides.
+    #[schemars(example = &"sha256//…")]
     pub pin: Option<String>,
     /// Whether the link is encrypted.
     pub tls: bool,

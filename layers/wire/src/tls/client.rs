@@ -234,4 +234,22 @@ mod tests {
         assert_eq!(distrust.presented, pin_of(&der.into()).ok());
         assert!(distrust.why.is_some());
     }
+
+    /// `openssl req -x509` makes a certificate that calls itself an authority, unless it is told not to.
+    #[tokio::test]
+    async fn a_certificate_that_is_its_own_authority_is_called_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let (cert_file, key_file) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        std::fs::write(&cert_file, params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        let server = super::super::server_config(&cert_file, &key_file).unwrap();
+        if client_config(&Trust::Platform).is_err() {
+            return; // This machine has no trust store.
+        }
+        let error = shake(Trust::Platform, server).await.expect_err("self-signed");
+        assert_eq!(Distrust::of(&error).unwrap().to_string(), "the certificate is signed by itself");
+    }
 }
