@@ -70,7 +70,9 @@ impl Plan {
                 None => debug_assert!(!errors.is_empty(), "what is not assembled has an error"),
             }
         }
-        unused(config, &mut errors);
+        if config.whole {
+            unused(config, &mut errors);
+        }
         errors.dedup();
         if errors.is_empty() { Ok(plan) } else { Err(ConfigErrors(errors)) }
     }

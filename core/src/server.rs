@@ -99,8 +99,14 @@ impl Server {
     /// # Errors
     /// All that is wrong.
     pub fn check(&self) -> Result<Vec<(String, Vec<String>)>, ConfigErrors> {
-        let config = Config::load(&self.sources)?;
-        let (plan, _) = self.prepare(&config, &[])?;
+        let (config, mut errors) = Config::read_most(&self.sources)?;
+        let plan = match self.prepare(&config, &[]) {
+            Ok((plan, _)) if errors.is_empty() => plan,
+            more => {
+                errors.extend(more.err().into_iter().flat_map(|more| more.0));
+                return Err(ConfigErrors(errors));
+            }
+        };
         Ok(plan.listeners.iter().map(|p| (p.listener.name().to_owned(), p.assembled.names.clone())).collect())
     }
 

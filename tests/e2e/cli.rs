@@ -78,8 +78,25 @@ fn check_prints_the_stacks_or_every_error() {
     ] {
         assert!(error.contains(words), "{words} is missing in\n{error}");
     }
-    let (ok, _, error) = command(&["run", "-c", file.to_str().unwrap()]);
-    assert!(!ok && error.contains("acll"), "run says the same: {error}");
+    // What cannot be read hides nothing of what is wrong with the rest.
+    let bad =
+        bad + "[node]\nshutdown_timeout = \"10\"\n[users.a]\nweight = 0\n[log]\nlevel = \"loud\"\n[nod]\n";
+    std::fs::write(&file, bad).unwrap();
+    for said in
+        [command(&["check", "-c", file.to_str().unwrap()]), command(&["run", "-c", file.to_str().unwrap()])]
+    {
+        assert!(!said.0);
+        for key in [
+            "listeners.a.stack: ",
+            "layers.cap: ",
+            "node.shutdown_timeout: ",
+            "users.a.weight: ",
+            "log.level: ",
+            "nod: ",
+        ] {
+            assert!(said.2.contains(key), "{key} is missing in\n{}", said.2);
+        }
+    }
     let (ok, _, error) = check(&(good.to_owned() + "[store]\nurl = \"postgres://h/d\"\n"));
     assert!(!ok && error.contains(":6: store.url: ") && error.contains("sqlite://"), "{error}");
 }

@@ -33,7 +33,9 @@ impl fmt::Display for ConfigError {
             Some(Place::Other(name)) => write!(f, "{name}: ")?,
             None => {}
         }
-        if !self.key.is_empty() {
+        // `--set node.name` names the key already.
+        let named = matches!(&self.place, Some(Place::Other(name)) if name.ends_with(&self.key));
+        if !self.key.is_empty() && !named {
             write!(f, "{}: ", self.key)?;
         }
         f.write_str(&self.problem)?;

@@ -37,6 +37,8 @@ pub struct Config {
     sections: BTreeMap<String, Table>,
     provenance: Provenance,
     texts: Vec<String>,
+    /// Whether all listeners could be read, so that what none of them names is named by nobody.
+    pub(crate) whole: bool,
 }
 
 impl Config {
@@ -45,6 +47,17 @@ impl Config {
     /// # Errors
     /// All that is wrong.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        match Self::read_most(sources)? {
+            (config, errors) if errors.is_empty() => Ok(config),
+            (_, errors) => Err(ConfigErrors(errors)),
+        }
+    }
+
+    /// The same, without the tables that are wrong, and what is wrong with them.
+    ///
+    /// # Errors
+    /// A source cannot be read at all.
+    pub(crate) fn read_most(sources: &Sources) -> Result<(Self, Vec<ConfigError>), ConfigErrors> {
         let (root, provenance, texts) = load::merge(sources)?;
         let mut config = Self {
             node: NodeConfig::default(),
@@ -55,6 +68,7 @@ impl Config {
             sections: BTreeMap::new(),
             provenance,
             texts,
+            whole: false,
         };
         let mut errors = Vec::new();
         for (key, value) in root {
@@ -67,7 +81,7 @@ impl Config {
                 "add a table such as [listeners.local] with bind, stack and relay",
             ));
         }
-        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+        Ok((config, errors))
     }
 
     fn take(&mut self, sources: &Sources, key: &str, value: Value, errors: &mut Vec<ConfigError>) {
@@ -81,12 +95,14 @@ impl Config {
                 Err(error) => errors.push(error),
             },
             "listeners" => {
+                let before = errors.len();
                 for (name, table) in self.named(key, table, errors) {
                     match self.read(&format!("listeners.{name}"), &table) {
                         Ok(listener) => drop(self.listeners.insert(name, listener)),
                         Err(error) => errors.push(error),
                     }
                 }
+                self.whole = errors.len() == before;
             }
             "layers" => self.layers = self.named(key, table, errors),
             "relays" => self.relays = self.named(key, table, errors),

@@ -45,9 +45,16 @@ pub(crate) fn checker(sources: Sources) -> Arc<Server> {
 impl Instance {
     /// Starts a node from its sources; with `log`, log lines go where `[log]` says.
     pub(crate) async fn start(sources: Sources, name: &str, log: bool) -> anyhow::Result<Self> {
-        let config = Config::load(&sources)?;
-        if log {
-            config.section::<LogConfig>("log")?.unwrap_or_default().start();
+        let config = match Config::load(&sources) {
+            Ok(config) => config,
+            Err(errors) => {
+                // It finds these, and what else is wrong.
+                checker(sources).check()?;
+                return Err(errors.into());
+            }
+        };
+        if log && let Ok(log) = config.section::<LogConfig>("log") {
+            log.unwrap_or_default().start();
         }
         // Everything that is wrong is told before anything is opened.
         checker(sources.clone()).check()?;
