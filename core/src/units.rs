@@ -100,11 +100,19 @@ impl FromStr for Rate {
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(rate) = self.0 else { return f.write_str("unlimited") };
-        let bits = u128::from(rate) * 8;
-        for (unit, factor) in [("Gbit/s", 1_000_000_000), ("Mbit/s", 1_000_000), ("kbit/s", 1_000)] {
+        let (bits, bytes) = (u128::from(rate) * 8, u128::from(rate));
+        let kbit = if bits < 1_000_000 { bits } else { 0 };
+        for (value, unit, factor) in [
+            (bits, "Gbit/s", 1_000_000_000),
+            (bits, "Mbit/s", 1_000_000),
+            (kbit, "kbit/s", 1_000),
+            (bytes, "GiB/s", 1 << 30),
+            (bytes, "MiB/s", 1 << 20),
+            (bytes, "KiB/s", 1 << 10),
+        ] {
             // At most three decimals, and only where they are exact.
-            if bits >= factor && (bits * 1000).is_multiple_of(factor) {
-                return decimals(f, bits, factor, unit);
+            if value >= factor && (value * 1000).is_multiple_of(factor) {
+                return decimals(f, value, factor, unit);
             }
         }
         write!(f, "{rate}B/s")
@@ -272,6 +280,22 @@ mod tests {
         assert_eq!("5m".parse(), Ok(Span::secs(300)));
         assert_eq!("20GiB".parse(), Ok(Bytes(20 << 30)));
         assert!("5".parse::<Span>().is_err() && "5".parse::<Bytes>().is_err());
+    }
+
+    #[test]
+    fn rates_are_printed_as_people_write_them() {
+        for text in [
+            "10Mbit/s",
+            "2.4Mbit/s",
+            "1.5MiB/s",
+            "1001KiB/s",
+            "1Gbit/s",
+            "512kbit/s",
+            "1234567B/s",
+            "unlimited",
+        ] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
     }
 
     #[test]

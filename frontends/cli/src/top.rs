@@ -96,6 +96,11 @@ async fn open(args: &args::Top) -> anyhow::Result<WebSocketStream<TcpStream>> {
     let url: Uri =
         args.url.parse().with_context(|| format!("{} is no URL such as http://127.0.0.1:9001", args.url))?;
     let host = url.host().with_context(|| format!("{} is no URL such as http://127.0.0.1:9001", args.url))?;
+    if url.scheme_str() == Some("https") {
+        bail!(
+            "a node speaks clear text; write http://{host}, and reach it from elsewhere through a tunnel of your own"
+        );
+    }
     let port = url.port_u16().unwrap_or(80);
     let mut request: Request<()> = format!("ws://{host}:{port}/v1/stats").into_client_request()?;
     if let Some(file) = &args.secret_file {

@@ -50,8 +50,8 @@ pub(crate) async fn user(args: args::User) -> anyhow::Result<()> {
             };
             println!("added {}", line(&store.add_user(&new).await?));
         }
-        UserCommand::List { json } => list(&store, None, json).await?,
-        UserCommand::Show { name, json } => list(&store, Some(name), json).await?,
+        UserCommand::List { json } => list(&store, json).await?,
+        UserCommand::Show { name, json } => show(&store, &name, json).await?,
         UserCommand::Set { name, limits, enable, disable, rename } => {
             let enabled = (enable || disable).then_some(enable);
             let change = UserChange { enabled, name: rename, ..change(limits) };
@@ -135,18 +135,51 @@ fn line(user: &User) -> String {
     format!("{}: up {}, down {}{weight}{state}", user.name, shown(user.up), shown(user.down))
 }
 
-async fn list(store: &Store, only: Option<String>, json: bool) -> anyhow::Result<()> {
-    let users = match &only {
-        Some(name) => vec![store.user(name).await?],
-        None => store.users().await?,
-    };
-    let usage: HashMap<_, _> =
-        store.usage_totals().await?.into_iter().map(|total| (total.id, total.counts)).collect();
+/// What each user of the store has used, by id.
+async fn usage(store: &Store) -> anyhow::Result<HashMap<i64, Counts>> {
+    Ok(store.usage_totals().await?.into_iter().map(|total| (total.id, total.counts)).collect())
+}
+
+async fn show(store: &Store, name: &str, json: bool) -> anyhow::Result<()> {
+    let user = store.user(name).await?;
+    let used = usage(store).await?.get(&user.id).copied().unwrap_or_default();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&as_json(&user, used))?);
+        return Ok(());
+    }
+    for (what, value) in [
+        ("name", user.name.clone()),
+        ("id", user.id.to_string()),
+        ("state", state(&user).to_owned()),
+        ("up limit", shown(user.up)),
+        ("down limit", shown(user.down)),
+        ("weight", user.weight.to_string()),
+        ("sent", short(used.up)),
+        ("received", short(used.down)),
+        ("sessions", used.sessions.to_string()),
+    ] {
+        println!("{what:10}  {value}");
+    }
+    for problem in &user.problems {
+        println!("the row is wrong: {problem}");
+    }
+    Ok(())
+}
+
+fn state(user: &User) -> &'static str {
+    match (user.enabled, &user.password_hash) {
+        (false, _) => "disabled",
+        (true, None) => "no password",
+        (true, Some(_)) => "enabled",
+    }
+}
+
+async fn list(store: &Store, json: bool) -> anyhow::Result<()> {
+    let (users, usage) = (store.users().await?, usage(store).await?);
     let used = |user: &User| usage.get(&user.id).copied().unwrap_or_default();
     if json {
         let rows: Vec<_> = users.iter().map(|user| as_json(user, used(user))).collect();
-        let shown = if only.is_some() { rows.into_iter().next().unwrap_or_default() } else { json!(rows) };
-        println!("{}", serde_json::to_string_pretty(&shown)?);
+        println!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
     if users.is_empty() {
@@ -160,18 +193,14 @@ async fn list(store: &Store, only: Option<String>, json: bool) -> anyhow::Result
     );
     for user in &users {
         let counts = used(user);
-        let state = match (user.enabled, &user.password_hash) {
-            (false, _) => "disabled",
-            (true, None) => "no password",
-            (true, Some(_)) => "enabled",
-        };
         println!(
-            "{:width$}  {:>14}  {:>14}  {:>12}  {:>12}  {state}",
+            "{:width$}  {:>14}  {:>14}  {:>12}  {:>12}  {}",
             user.name,
             shown(user.up),
             shown(user.down),
             short(counts.up),
             short(counts.down),
+            state(user),
         );
         for problem in &user.problems {
             println!("{:width$}  the row is wrong: {problem}", "");

@@ -87,11 +87,7 @@ impl Remote {
         };
         if remote.trust.is_none() && !near && !remote.insecure {
             let problem = format!("{} would get the password in clear text", remote.authority);
-            return Err(wrong(
-                "tls",
-                problem,
-                "encrypt the link with tls = true, or accept that with insecure = true",
-            ));
+            return Err(wrong("tls", problem, "encrypt the link (`tls`), or accept that (`insecure`)"));
         }
         Ok(remote)
     }

@@ -112,7 +112,7 @@ impl Uplink {
             username: self.remote.credentials.as_ref().map(|login| login.name.to_string()),
             verified: report.verified,
             since: report.since,
-            rtt_ms: rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
+            rtt_ms: rtt.map(|rtt| rtt.as_micros() as f64 / 1000.0),
             error: report.error.clone(),
             account: report.account.clone(),
         }
