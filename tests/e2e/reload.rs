@@ -129,5 +129,12 @@ fn the_cap_on_sessions_follows_the_file() {
     until("another session is let in", || (status() == "200").then_some(()));
     proxy.edit(|text| text.replace("max_sessions = 2", "max_sessions = 1"));
     until("nobody new is let in", || (status() == "429").then_some(()));
+    // The node's goes over all listeners' together.
+    proxy.edit(|text| text.replace("max_sessions = 1", "") + "[node]\nmax_sessions = 2\n");
+    until("the listener has no cap any more", || (status() == "200").then_some(()));
+    proxy.edit(|text| text.replace("max_sessions = 2", "max_sessions = 1"));
+    until("the node is full", || (status() == "429").then_some(()));
+    proxy.edit(|text| text.replace("max_sessions = 1", "max_sessions = 2"));
+    until("the node has room", || (status() == "200").then_some(()));
     assert!(!flow.has_ended(), "whoever is in stays");
 }

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::Ordering::Relaxed;
 
+use tokio_tungstenite::tungstenite::{self, Message};
+
 use crate::support::proxy::{get_json, request};
 use crate::support::traffic::{Bulk, Flow, socks5};
 use crate::support::{Pair, curl, until};
@@ -68,6 +70,33 @@ fn curl_reads_one_and_a_stream() {
     assert!((2..=4).contains(&parsed.len()), "{lines}");
     let only = get_json(pair.remote.api(), "/v1/stats?account=bob");
     assert_eq!(only["accounts"].as_array().unwrap().len(), 1);
+}
+
+/// The first version's window: a secret as the first message, then two numbers each second.
+#[test]
+fn the_first_window_reads_its_two_numbers() {
+    let bulk = Bulk::start();
+    let pair = Pair::start(&["alice --down 8Mbit/s"], "");
+    let open = |secret: &'static str| {
+        let stream = std::net::TcpStream::connect(pair.local.api()).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        let (mut socket, _) = tungstenite::client(format!("ws://{}/", pair.local.api()), stream).unwrap();
+        socket.send(Message::text(secret)).unwrap();
+        socket
+    };
+    let answer = open("guess").read();
+    assert!(matches!(answer, Ok(Message::Close(_))), "{answer:?}");
+    // Reading needs none here, and then the word will do; so does the node's own.
+    let _flow = Flow::down(pair.addr(), bulk.source);
+    open("s3cret").read().unwrap().into_text().unwrap().split_once(' ').expect("two numbers");
+    let mut window = open("secret");
+    until("the rate is shown", || {
+        let Message::Text(text) = window.read().unwrap() else { panic!("a text") };
+        let (up, down) = text.split_once(' ').expect("two numbers");
+        assert_eq!(up.parse::<u64>(), Ok(0));
+        // Seconds of a busy machine are not all of one length.
+        (500_000..1_500_000).contains(&down.parse::<u64>().unwrap()).then_some(())
+    });
 }
 
 #[test]
