@@ -92,7 +92,8 @@ fn what_it_prints_works_and_is_reused() {
     // Another private address is denied.
     let proxy = format!("socks5h://127.0.0.1:{}", ports[0]);
     assert_eq!(curl(&["--proxy", &proxy, &format!("http://127.0.0.1:{}/", ports[2])]).code, 97);
-    run.stop();
+    let said = run.stop();
+    assert!(!said.contains("WARN"), "nothing is lost by stopping: {said}");
 
     let password = std::fs::read_to_string(data.join("password")).unwrap();
     let run = Quickstart::start(&data, &ports, &[]);

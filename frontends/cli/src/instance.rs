@@ -112,6 +112,9 @@ impl Instance {
                 "{cut} sessions were cut at the deadline (node.shutdown_timeout) or by a second signal"
             );
         }
+        for (_, tunnel) in self.server.node().tunnels() {
+            tunnel.disconnect().await;
+        }
         for (stop, stopped) in self.store.into_iter().chain([self.api_task]) {
             // The receiver lives until then.
             let _ = stop.send(());

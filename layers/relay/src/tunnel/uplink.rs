@@ -167,6 +167,8 @@ impl Uplink {
     pub(super) async fn keep(self: Arc<Self>) {
         let mut stop = self.stop.subscribe();
         tokio::select! {
+            // First, or links that end because they were told to would be called lost.
+            biased;
             _ = stop.wait_for(|stop| *stop != Stop::Run) => {}
             () = self.keep_on() => {}
         }
