@@ -33,6 +33,17 @@ pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.bind(&addr.into())?;
+    listening(socket)
+}
+
+/// The same of a socket that was bound before us.
+pub(crate) fn adopt(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    let socket = Socket::from(socket);
+    socket.set_nonblocking(true)?;
+    listening(socket)
+}
+
+fn listening(socket: Socket) -> io::Result<TcpListener> {
     if cfg!(target_os = "linux") {
         prepare(&SockRef::from(&socket))?;
     }

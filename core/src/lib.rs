@@ -22,6 +22,7 @@ pub mod reload;
 pub mod secret;
 pub mod server;
 pub mod session;
+pub mod sockets;
 pub mod stack;
 pub mod status;
 pub mod table;

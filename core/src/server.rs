@@ -21,6 +21,7 @@ use crate::listener::Listener;
 use crate::node::Node;
 use crate::registry::Registry;
 use crate::reload::Fingerprint;
+use crate::sockets::{self, Handed};
 use crate::status::Reload;
 
 /// How something is carried out.
@@ -43,6 +44,7 @@ pub struct Server {
     followers: Vec<Arc<dyn Follower>>,
     /// Addresses of ours that are no listener's (the API).
     own: SyncMutex<Vec<SocketAddr>>,
+    handed: Vec<Handed>,
     running: Mutex<Running>,
 }
 
@@ -68,6 +70,17 @@ impl Server {
         sources: Sources,
         followers: Vec<Arc<dyn Follower>>,
     ) -> Arc<Self> {
+        Self::with_sockets(node, registry, sources, followers, Vec::new())
+    }
+
+    /// The same with listening sockets that are open already.
+    pub fn with_sockets(
+        node: Arc<Node>,
+        registry: Arc<Registry>,
+        sources: Sources,
+        followers: Vec<Arc<dyn Follower>>,
+        handed: Vec<Handed>,
+    ) -> Arc<Self> {
         let running = Running { config: None, seen: Fingerprint::default(), open: HashMap::new() };
         Arc::new(Self {
             node,
@@ -75,6 +88,7 @@ impl Server {
             sources,
             followers,
             own: SyncMutex::default(),
+            handed,
             running: Mutex::new(running),
         })
     }
@@ -118,7 +132,16 @@ impl Server {
         let before = Fingerprint::of(self.sources.files.iter().cloned());
         let config = Config::load(&self.sources)?;
         let mut running = self.running.lock().await;
-        self.apply(&mut running, config, before)
+        self.apply(&mut running, config, before)?;
+        for handed in &self.handed {
+            if !running.open.values().any(|open| open.bind == handed.addr) {
+                tracing::warn!(
+                    "no listener binds {}, where a socket was handed over; its clients wait in vain",
+                    handed.addr
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Reads the configuration anew and carries out what changed.
@@ -170,7 +193,7 @@ impl Server {
     fn apply(&self, running: &mut Running, config: Config, before: Fingerprint) -> Result<(), ConfigErrors> {
         let known: Vec<_> = running.open.values().map(|open| open.listener.clone()).collect();
         let (plan, follow) = self.prepare(&config, &known)?;
-        let sockets = bind_all(running, &config, &plan)?;
+        let sockets = bind_all(running, &config, &plan, &self.handed)?;
         running.seen = before.and(Fingerprint::of(plan.watched.iter().cloned()));
         follow.into_iter().for_each(|change| change());
         self.node.set_access_log(config.node.access_log);
@@ -237,11 +260,13 @@ fn rejected(errors: &ConfigErrors) -> Reload {
     Reload::Rejected(errors.0.iter().map(ToString::to_string).collect())
 }
 
-/// A socket for each listener by name: the one it has, another's of the same address, or a new one.
+/// A socket for each listener by name: the one it has, another's of the same address, one that was handed over, or a
+/// new one.
 fn bind_all(
     running: &Running,
     config: &Config,
     plan: &Plan,
+    handed: &[Handed],
 ) -> Result<HashMap<String, Arc<TcpListener>>, ConfigErrors> {
     let mut sockets = HashMap::new();
     let mut errors = Vec::new();
@@ -252,27 +277,14 @@ fn bind_all(
         let other = || running.open.values().find(|open| open.bind == bind && bind.port() != 0);
         let socket = match own.or_else(other) {
             Some(open) => Ok(open.socket.clone()),
-            None => accept::bind(bind).map(Arc::new),
+            None => sockets::open(config, name, bind, handed).map(Arc::new),
         };
         match socket {
             Ok(socket) => drop(sockets.insert(name.to_owned(), socket)),
-            Err(error) => errors.push(config.error(
-                &format!("listeners.{name}.bind"),
-                format!("cannot listen on {bind}: {error}"),
-                remedy(error.kind()),
-            )),
+            Err(error) => errors.push(error),
         }
     }
     if errors.is_empty() { Ok(sockets) } else { Err(ConfigErrors(errors)) }
-}
-
-fn remedy(error: std::io::ErrorKind) -> &'static str {
-    match error {
-        std::io::ErrorKind::AddrInUse => "choose another port, or stop the program that has it",
-        std::io::ErrorKind::PermissionDenied => "choose a port from 1024, or grant the right to bind it",
-        std::io::ErrorKind::AddrNotAvailable => "write an address that this machine has",
-        _ => "choose another address",
-    }
 }
 
 /// Starts and stops accept loops so that they are what the plan says.

@@ -7,6 +7,7 @@ mod support;
 
 mod abuse;
 mod acl;
+mod activation;
 mod auth;
 mod classic;
 mod cli;

@@ -1,7 +1,8 @@
 //! A running `swiftproxy`.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -71,15 +72,23 @@ impl Proxy {
 
     /// The same, without waiting for anything.
     pub fn spawn(folder: &Arc<TempDir>, file: PathBuf, more: &[&str]) -> Self {
-        let mut child = swiftproxy()
-            .arg("run")
-            .arg("-c")
-            .arg(&file)
-            .args(more)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut command = swiftproxy();
+        command.arg("run").arg("-c").arg(&file).args(more);
+        Self::spawn_by(command, folder, file)
+    }
+
+    /// Runs `file` with a socket that is open already under that name, as systemd does.
+    pub fn activated(folder: &Arc<TempDir>, file: PathBuf, name: &str, socket: TcpListener) -> Self {
+        let mut command = Command::new("sh");
+        let script = "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" run -c \"$1\"";
+        command.args(["-c", script, env!("CARGO_BIN_EXE_swiftproxy")]).arg(&file);
+        command.env("LISTEN_FDNAMES", name).env_remove("RUST_LOG").stdin(OwnedFd::from(socket));
+        Self::spawn_by(command, folder, file)
+    }
+
+    fn spawn_by(mut command: Command, folder: &Arc<TempDir>, file: PathBuf) -> Self {
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().expect("piped"));
         std::thread::spawn({

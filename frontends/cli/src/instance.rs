@@ -11,6 +11,7 @@ use swiftproxy_core::account::Password;
 use swiftproxy_core::config::{Config, ConfigErrors, Sources};
 use swiftproxy_core::node::Node;
 use swiftproxy_core::server::{Change, Follower, Server};
+use swiftproxy_core::sockets::Handed;
 use swiftproxy_store::{Store, StoreSync};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -43,8 +44,18 @@ pub(crate) fn checker(sources: Sources) -> Arc<Server> {
 }
 
 impl Instance {
-    /// Starts a node from its sources; with `log`, log lines go where `[log]` says.
-    pub(crate) async fn start(sources: Sources, name: &str, log: bool) -> anyhow::Result<Self> {
+    /// Starts a node from its sources.
+    pub(crate) async fn start(sources: Sources, name: &str) -> anyhow::Result<Self> {
+        Self::start_with(sources, name, false, Vec::new()).await
+    }
+
+    /// The same with listening sockets that are open already; with `log`, log lines go where `[log]` says.
+    pub(crate) async fn start_with(
+        sources: Sources,
+        name: &str,
+        log: bool,
+        handed: Vec<Handed>,
+    ) -> anyhow::Result<Self> {
         let config = match Config::load(&sources) {
             Ok(config) => config,
             Err(errors) => {
@@ -62,7 +73,8 @@ impl Instance {
         let api = Api::new(node.clone());
         let registry = Arc::new(swiftproxy_layers::registry());
         let own = OwnTables { started: Some(OwnTables::read(&config)?) };
-        let server = Server::new(node.clone(), registry, sources, vec![api.follower(), Arc::new(own)]);
+        let followers: Vec<Arc<dyn Follower>> = vec![api.follower(), Arc::new(own)];
+        let server = Server::with_sockets(node.clone(), registry, sources, followers, handed);
         api.on_bind({
             let server = Arc::downgrade(&server);
             move |addr| {

@@ -3,13 +3,13 @@
 mod args;
 mod connect;
 mod instance;
-mod notify;
 mod password;
 mod quickstart;
 mod reference;
 mod run;
 mod sections;
 mod signals;
+mod systemd;
 mod top;
 mod user;
 

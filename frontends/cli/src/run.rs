@@ -14,8 +14,9 @@ pub(crate) fn sources(config: args::Config) -> Sources {
 /// Runs until a signal says otherwise.
 pub(crate) async fn run(config: args::Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let instance = Instance::start(sources(config), "swiftproxy", true).await?;
-    crate::notify::ready();
+    let sockets = crate::systemd::sockets()?;
+    let instance = Instance::start_with(sources(config), "swiftproxy", true, sockets).await?;
+    crate::systemd::ready();
     while signals.next().await == Asked::Reload {
         instance.server().reload().await;
     }
@@ -23,7 +24,7 @@ pub(crate) async fn run(config: args::Config) -> anyhow::Result<()> {
         sessions = instance.node().sessions.count(),
         "stopping: no new sessions; a second signal cuts the open ones"
     );
-    crate::notify::stopping();
+    crate::systemd::stopping();
     instance.stop(signals.stop()).await;
     Ok(())
 }

@@ -37,12 +37,12 @@ pub(crate) async fn quickstart(args: args::Quickstart) -> anyhow::Result<()> {
     let origin = origin::bind(args.origin_port).await.context("the demo origin cannot listen")?;
     let origin_addr = origin.local_addr()?;
     crate::sections::LogConfig::quiet().start();
-    let remote = Instance::start(remote_sources(&args, &data, origin_addr), "remote", false).await?;
-    let local = Instance::start(local_sources(&args, &data), "local", false).await?;
+    let remote = Instance::start(remote_sources(&args, &data, origin_addr), "remote").await?;
+    let local = Instance::start(local_sources(&args, &data), "local").await?;
     let origin = tokio::spawn(origin::serve(origin));
     logged_in(&local).await?;
     print!("{}", welcome(&args, &data, origin_addr));
-    crate::notify::ready();
+    crate::systemd::ready();
     while signals.next().await == Asked::Reload {
         remote.server().reload().await;
         local.server().reload().await;
