@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
 use crate::error::StoreError;
@@ -35,6 +35,7 @@ pub(crate) struct Link {
     pub(crate) conn: Conn,
     /// The file it was opened on.
     pub(crate) file: FileId,
+    real: PathBuf,
     /// The write-ahead log and its index, as they were when it was opened.
     beside: [(PathBuf, Option<FileId>); 2],
 }
@@ -92,11 +93,13 @@ impl Db {
             .create_if_missing(false)
             .foreign_keys(true)
             .busy_timeout(self.patience)
-            .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .disable_statement_logging();
         let conn = options.connect().await.map_err(|error| self.sort(error))?;
-        let mut link = Link { conn, file, beside: self.beside().await };
+        // The write-ahead log and its index lie beside what a symlink points to.
+        let real = tokio::fs::canonicalize(self.path()).await.unwrap_or_else(|_| self.path().to_path_buf());
+        let beside = ["-wal", "-shm"].map(|suffix| (with_suffix(&real, suffix), None));
+        let mut link = Link { conn, file, real, beside };
         let migrated = self.migrate(&mut link.conn, may_found).await;
         if let Err(error) = migrated {
             link.close().await;
@@ -110,12 +113,6 @@ impl Db {
             *file = FileId::at(path).await;
         }
         Ok(link)
-    }
-
-    /// The write-ahead log and its index, which lie beside what a symlink points to.
-    async fn beside(&self) -> [(PathBuf, Option<FileId>); 2] {
-        let real = tokio::fs::canonicalize(self.path()).await.unwrap_or_else(|_| self.path().to_path_buf());
-        ["-wal", "-shm"].map(|suffix| (with_suffix(&real, suffix), None))
     }
 
     /// Which file lies at the path now.
@@ -152,20 +149,30 @@ impl Db {
         }
         let migrator = migrator();
         if ours > 0 && self.is_current(conn, &migrator).await? {
-            return Ok(());
+            return self.log_ahead(conn).await;
+        }
+        if ours == 0 {
+            self.log_ahead(conn).await?;
         }
         // Two processes may found the same store at the same moment: the one that comes second looks again.
         let mut tries = 0;
         loop {
             tries += 1;
             match migrator.run_direct(None, &mut *conn, false).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.log_ahead(conn).await,
                 Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < 5 => {
                     tokio::time::sleep(Duration::from_millis(20 * tries)).await;
                 }
                 Err(error) => return Err(self.sort_migration(error)),
             }
         }
+    }
+
+    /// Nodes read while somebody writes. Not before the file is known to be ours, for this writes into it.
+    async fn log_ahead(&self, conn: &mut Conn) -> Result<(), StoreError> {
+        // The log is opened by the first read in that mode.
+        let sql = "PRAGMA journal_mode = WAL; SELECT count(*) FROM sqlite_master";
+        sqlx::raw_sql(sql).execute(conn).await.map(drop).map_err(|error| self.sort(error))
     }
 
     /// Whether nothing is to be done: answered by reading alone, for a store that may be locked for writing.
@@ -195,6 +202,42 @@ impl Db {
 }
 
 impl Link {
+    /// The file itself, which lies where a symlink points to.
+    pub(crate) fn real(&self) -> &Path {
+        &self.real
+    }
+
+    /// Leaves a file into which something else was written. Closing carries the write-ahead log into it, unless it does
+    /// not lie at its path: so it is moved away for that moment. The log is put aside.
+    #[cfg(unix)]
+    pub(crate) async fn disown(self) {
+        let aside = with_suffix(&self.real, ".overwritten");
+        if tokio::fs::rename(&self.real, &aside).await.is_err() {
+            // Never closed is better than written into.
+            std::mem::forget(self.conn);
+            return;
+        }
+        let Self { conn, real, beside, .. } = self;
+        let _ = conn.close().await;
+        // Not over what somebody else may have put there meanwhile.
+        match tokio::fs::hard_link(&aside, &real).await {
+            Ok(()) => drop(tokio::fs::remove_file(&aside).await),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(_) => drop(tokio::fs::rename(&aside, &real).await),
+        }
+        for (path, file) in beside {
+            if file.is_some() && FileId::at(&path).await == file {
+                let _ = tokio::fs::rename(&path, with_suffix(&path, ".stale")).await;
+            }
+        }
+    }
+
+    /// Where a file that is open cannot be overwritten.
+    #[cfg(not(unix))]
+    pub(crate) async fn disown(self) {
+        self.close().await;
+    }
+
     /// Closes the connection; what it had to say is said.
     pub(crate) async fn close(self) {
         let _ = self.conn.close().await;
@@ -230,15 +273,16 @@ impl FileId {
         tokio::fs::metadata(path).await.ok().map(|meta| Self::of(&meta))
     }
 
+    /// Of a file.
     #[cfg(unix)]
-    fn of(meta: &fs::Metadata) -> Self {
+    pub(crate) fn of(meta: &fs::Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
         Self(meta.dev(), meta.ino())
     }
 
     /// An open database cannot be replaced here; the moment of creation is enough.
     #[cfg(not(unix))]
-    fn of(meta: &fs::Metadata) -> Self {
+    pub(crate) fn of(meta: &fs::Metadata) -> Self {
         let created = meta.created().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
         created.map_or(Self(0, 0), |since| Self(since.as_secs(), u64::from(since.subsec_nanos())))
     }

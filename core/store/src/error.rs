@@ -88,6 +88,9 @@ pub enum StoreError {
     /// The disk does not answer.
     #[error("{} does not answer; check its disk", .0.display())]
     Stuck(PathBuf),
+    /// Something else wrote over it while it was open.
+    #[error("{} was overwritten or cut by another program while it was in use; put the store back (move a whole file into its place, never copy over it)", .0.display())]
+    Overwritten(PathBuf),
     /// There is another file in its place.
     #[error("{} was being replaced by another file; try again", .0.display())]
     Replaced(PathBuf),

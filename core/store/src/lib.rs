@@ -11,6 +11,7 @@ mod db;
 mod error;
 mod name;
 mod place;
+mod print;
 mod row;
 mod sync;
 mod usage;

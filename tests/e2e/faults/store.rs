@@ -142,21 +142,26 @@ fn a_corrupt_store_in_its_place_is_told_and_left_alone() {
     bed.catches_up();
 }
 
-/// SQLite goes on with what it remembers of such a file, for a while.
+/// SQLite would go on with what it remembers of such a file, and write into it.
 #[test]
-fn a_store_that_was_overwritten_in_place_may_be_put_back() {
+fn a_store_that_was_overwritten_in_place_is_told_and_left_alone() {
     let bed = Bed::start();
     let copy = format!("VACUUM INTO '{}'", bed.path("backup.db").display());
     sql(&bed.pair.database(), &copy);
-    std::fs::write(bed.pair.database(), vec![0x5a; 40_000]).unwrap();
-    for_a_while(1500);
-    bed.goes_on();
-    for beside in ["swiftproxy.db-wal", "swiftproxy.db-shm"] {
-        let _ = std::fs::remove_file(bed.path(beside));
+    sql(&bed.path("music.db"), "CREATE TABLE song (title); INSERT INTO song VALUES ('la')");
+    for other in [vec![0x5a; 40_000], std::fs::read(bed.path("music.db")).unwrap()] {
+        // The same file: what `cp` does.
+        std::fs::write(bed.pair.database(), &other).unwrap();
+        bed.down();
+        bed.goes_on();
+        for_a_while(1500);
+        assert!(std::fs::read(bed.pair.database()).unwrap() == other, "something was written into it");
+        std::fs::copy(bed.path("backup.db"), bed.pair.database()).unwrap();
+        bed.catches_up();
+        assert_eq!(sql(&bed.pair.database(), "PRAGMA integrity_check"), "ok");
     }
-    std::fs::rename(bed.path("backup.db"), bed.pair.database()).unwrap();
-    bed.catches_up();
-    assert_eq!(sql(&bed.pair.database(), "PRAGMA integrity_check"), "ok");
+    let said = lines(&bed.pair.remote, "was overwritten or cut by another program");
+    assert_eq!(said, 2, "once each time:\n{}", bed.pair.remote.log());
 }
 
 #[test]

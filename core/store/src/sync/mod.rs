@@ -3,6 +3,7 @@
 //! Invariants (DESIGN §5, §8): stored ≤ counted, always, and equal after [`StoreSync::flush`]; the store being away
 //! stops nothing, is said once, and is caught up with from memory.
 
+mod guard;
 mod ledger;
 mod rows;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::db::{Db, FileId, Link};
 use crate::error::StoreError;
 use crate::{Store, usage};
 
+use guard::Guard;
 use ledger::Ledger;
 use rows::{Reader, Rows, Since};
 
@@ -44,6 +46,9 @@ pub struct StoreSync {
     node: Arc<Node>,
     boot_id: String,
     link: Option<Link>,
+    guard: Guard,
+    /// Something else wrote into the file since it was last read whole.
+    overwritten: bool,
     /// Whether the link has not yet been read whole.
     unread: bool,
     /// The file that was last read.
@@ -63,6 +68,8 @@ impl StoreSync {
             node,
             boot_id: boot_id.into(),
             link: None,
+            guard: Guard::default(),
+            overwritten: false,
             unread: true,
             file: None,
             reader: Reader::default(),
@@ -158,9 +165,7 @@ impl StoreSync {
             }
             sleep(Duration::from_millis(100)).await;
         }
-        if let Some(link) = self.link.take() {
-            link.close().await;
-        }
+        self.unlink().await;
     }
 
     /// Half a look, within bounds. A connection that is given up is dropped as it is: what it was doing rolls back.
@@ -196,8 +201,14 @@ impl StoreSync {
             self.unlink().await;
         }
         file?;
+        if self.is_foreign().await {
+            self.unlink().await;
+            return Err(StoreError::Overwritten(self.db.path().to_path_buf()));
+        }
         if self.link.is_none() {
-            self.link = Some(self.db.connect(false).await?);
+            let link = self.db.connect(false).await?;
+            self.guard.watch(&link).await;
+            self.link = Some(link);
             self.unread = true;
         }
         let Some(link) = &mut self.link else { return Ok(()) };
@@ -217,7 +228,9 @@ impl StoreSync {
         let rows = self.reader.everything(&mut link.conn).await.map_err(sort)?;
         let known = self.file.replace(link.file);
         self.unread = false;
-        let elsewhere = known.is_some_and(|known| known != link.file || since == Since::Rewound);
+        let overwritten = std::mem::take(&mut self.overwritten);
+        let elsewhere =
+            known.is_some_and(|known| known != link.file || overwritten || since == Since::Rewound);
         if elsewhere {
             info!("store: {} is another one now; everything is read again", self.db.path().display());
         }
@@ -257,10 +270,25 @@ impl StoreSync {
         Ok(())
     }
 
+    /// Whether something else wrote into the file that is open.
+    async fn is_foreign(&mut self) -> bool {
+        match &mut self.link {
+            Some(link) => self.guard.is_foreign(link).await,
+            None => false,
+        }
+    }
+
     async fn unlink(&mut self) {
-        if let Some(link) = self.link.take() {
-            let lies_there = self.db.file_id().await.is_ok_and(|file| file == link.file);
-            if lies_there { link.close().await } else { link.abandon().await }
+        let foreign = self.is_foreign().await;
+        let Some(link) = self.link.take() else { return };
+        let lies_there = self.db.file_id().await.is_ok_and(|file| file == link.file);
+        match (lies_there, foreign) {
+            (true, true) => {
+                self.overwritten = true;
+                link.disown().await;
+            }
+            (true, false) => link.close().await,
+            (false, _) => link.abandon().await,
         }
     }
 

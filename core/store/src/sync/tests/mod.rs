@@ -2,6 +2,7 @@
 
 mod counts;
 mod faults;
+mod overwritten;
 mod rows;
 
 use std::path::PathBuf;
