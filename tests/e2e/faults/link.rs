@@ -104,6 +104,25 @@ fn links_that_fall_silent_together_cost_no_session_more_than_the_first_ones_wait
 }
 
 #[test]
+#[ignore = "slow: silence is noticed after 50 s"]
+fn a_local_role_that_vanished_holds_no_session_of_the_remotes() {
+    let source = Source::start();
+    let pair = Pair::start(&["alice --down 80Mbit/s"], "");
+    let wire = Wire::to(pair.remote.addr("tunnel"));
+    let local = Proxy::start_in(&pair.remote.folder, "wire.toml", &local_toml(wire.addr, &pair.pin, "alice"));
+    connected(&local);
+    let download = Download::of(socks5(local.addr("local"), source.addr));
+    moves(&download.received);
+    assert_eq!(pair.remote.stats()["sessions"]["open"], 1);
+    wire.falls_silent();
+    let start = Instant::now();
+    until_within(Duration::from_secs(70), "the session ends", || {
+        (pair.remote.stats()["sessions"]["open"] == 0).then_some(())
+    });
+    assert!(start.elapsed() > Duration::from_secs(20), "it was silent, not cut: {:?}", start.elapsed());
+}
+
+#[test]
 fn a_local_role_may_be_there_first() {
     let origin = Origin::start();
     let folder = folder();

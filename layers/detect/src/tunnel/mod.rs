@@ -11,33 +11,34 @@ mod lean;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod watch;
 
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::Connection;
-use h2::{Ping, PingPong, Reason};
 use http::header::USER_AGENT;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_wire::h2::{Windows, server_builder};
+use swiftproxy_wire::heard::{Heard, Listening};
 use swiftproxy_wire::record::Channel;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::context::Context;
 use crate::inbox::Inbox;
 use crate::layer::Serving;
 use crate::replay::Replay;
+use watch::{Verdict, Watch};
 
 /// How long a connection may carry nothing before it is asked whether somebody is still there.
 const IDLE: Duration = Duration::from_secs(300);
 
 /// How long nothing may be heard on one with streams before it is asked.
-const BUSY: Duration = Duration::from_secs(60);
+const BUSY: Duration = Duration::from_secs(30);
 
 /// How long the answer to that may take, and the end of a connection that was asked to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,9 +81,12 @@ pub(crate) async fn serve<S>(ctx: Context, stream: S, deadline: Instant)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = server_builder().initial_window_size(Windows::START).handshake::<S, Bytes>(stream);
+    let heard = Heard::now();
+    let handshake = server_builder()
+        .initial_window_size(Windows::START)
+        .handshake::<_, Bytes>(Listening::new(stream, heard.clone()));
     match timeout_at(deadline, handshake).await {
-        Ok(Ok(connection)) => run(Arc::new(ctx), connection, deadline).await,
+        Ok(Ok(connection)) => run(Arc::new(ctx), connection, heard, deadline).await,
         Ok(Err(error)) => {
             // A socket that broke is nobody's refusal.
             if !error.is_io() {
@@ -100,14 +104,14 @@ fn is_gecko(agent: &[u8]) -> bool {
     agent.windows(6).any(|at| at == b"Gecko/")
 }
 
-async fn run<S>(ctx: Arc<Context>, mut connection: Connection<S, Bytes>, deadline: Instant)
+async fn run<S>(ctx: Arc<Context>, mut connection: Connection<S, Bytes>, heard: Heard, deadline: Instant)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut windows = Windows::SERVER;
     // Each stream holds a clone of it for as long as it is open.
     let streams = Arc::new(());
-    let mut watch = Watch::new(connection.ping_pong(), deadline);
+    let mut watch = Watch::new(connection.ping_pong(), heard, deadline);
     let mut draining = pin!(ctx.listener.node().draining());
     let mut drained = false;
     loop {
@@ -157,85 +161,5 @@ where
             let Ok(()) = Serving::new(talk).await;
             drop(held);
         });
-    }
-}
-
-/// What becomes of a connection.
-enum Verdict {
-    Stays,
-    /// It is asked to end.
-    Ends,
-    /// It is closed.
-    Gone,
-}
-
-/// Notices connections that carry nothing.
-struct Watch {
-    pings: Option<PingPong>,
-    at: Instant,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Nothing was accepted since the last look.
-    Quiet,
-    /// Something was.
-    Busy,
-    /// It was asked whether somebody is there.
-    Asked,
-    /// Somebody is.
-    Answered,
-    /// It was asked to end.
-    Ending,
-}
-
-impl Watch {
-    fn new(pings: Option<PingPong>, first: Instant) -> Self {
-        Self { pings, at: first, state: State::Busy }
-    }
-
-    /// Waits until it is worth judging again.
-    async fn changed(&mut self) {
-        let (asked, pings) = (self.state == State::Asked, &mut self.pings);
-        let pong = poll_fn(|cx| match pings {
-            // An error is the connection's to tell, which is polled first.
-            Some(pings) if asked => pings.poll_pong(cx).map(drop),
-            _ => Poll::Pending,
-        });
-        tokio::select! {
-            () = pong => self.state = State::Answered,
-            () = sleep_until(self.at) => {}
-        }
-    }
-
-    /// Something was accepted.
-    fn busy(&mut self) {
-        if matches!(self.state, State::Quiet | State::Asked) {
-            self.state = State::Busy;
-        }
-    }
-
-    fn judge(&mut self, ctx: &Context, streams: usize) -> Verdict {
-        let now = Instant::now();
-        let (state, wait, verdict) = match self.state {
-            State::Ending if streams == 0 => return Verdict::Gone,
-            State::Ending => (State::Ending, PATIENCE, Verdict::Stays),
-            _ if !ctx.is_proven() && streams == 0 => {
-                ctx.count(Refusal::HandshakeTimeout);
-                (State::Ending, STRANGERS, Verdict::Ends)
-            }
-            _ if !ctx.is_proven() => (State::Busy, ctx.settings.handshake_timeout, Verdict::Stays),
-            _ if streams > 0 => (State::Busy, IDLE, Verdict::Stays),
-            State::Asked => return Verdict::Gone,
-            State::Busy | State::Answered => (State::Quiet, IDLE, Verdict::Stays),
-            State::Quiet => match self.pings.as_mut().map(|pings| pings.send_ping(Ping::opaque())) {
-                Some(Ok(())) => (State::Asked, PATIENCE, Verdict::Stays),
-                _ => (State::Ending, PATIENCE, Verdict::Ends),
-            },
-        };
-        self.state = state;
-        self.at = now + wait;
-        verdict
     }
 }

@@ -1,8 +1,10 @@
 mod abuse;
 mod lean;
+mod vanished;
 
+use std::future::poll_fn;
 use std::sync::atomic::Ordering::SeqCst;
-use std::task::Context as Task;
+use std::task::{Context as Task, Poll};
 
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
@@ -32,7 +34,11 @@ async fn client(proxy: &Proxy) -> (Client, JoinHandle<Result<(), h2::Error>>) {
 
 /// A connection in memory, for tests in which time is paused: it runs ahead of sockets.
 async fn in_memory(proxy: &Proxy) -> (Client, h2::client::Connection<DuplexStream>) {
-    let (near, far) = tokio::io::duplex(1 << 20);
+    over(proxy, 1 << 20).await
+}
+
+async fn over(proxy: &Proxy, pipe: usize) -> (Client, h2::client::Connection<DuplexStream>) {
+    let (near, far) = tokio::io::duplex(pipe);
     let ctx = proxy.front.context(proxy.addr).unwrap();
     let (served, deadline) = (proxy.served.clone(), Instant::now() + ctx.settings.handshake_timeout);
     tokio::spawn(async move {

@@ -14,6 +14,7 @@ use swiftproxy_core::error::Refusal;
 use swiftproxy_core::tunnel::TunnelError;
 use swiftproxy_wire::lean;
 use swiftproxy_wire::record::{self, Channel};
+use swiftproxy_wire::socket::expect_reader;
 use swiftproxy_wire::tls::{ALPN_H2, Distrust, Trust, client_config, server_name};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -27,10 +28,6 @@ use crate::direct::eyeballs::{interleave, race};
 
 /// How links are dialled.
 const MANNER: Manner = Manner { keepalive: Duration::from_secs(30), bind: None };
-
-/// How long sent bytes may stay unacknowledged; the far end always reads, so a closed window is no excuse.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What TLS needs to know of whom to trust, read from disk off the async threads; none is clear text.
 ///
@@ -154,9 +151,7 @@ async fn connect(remote: &Remote) -> Result<TcpStream, TunnelError> {
         ));
     }
     let (_, stream) = race(&addrs, &MANNER).await.map_err(|refusal| unreachable(reason(refusal)))?;
-    // What fails here fails on use.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+    expect_reader(&stream);
     Ok(stream)
 }
 

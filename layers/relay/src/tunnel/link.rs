@@ -17,11 +17,11 @@ use http::{Request, Response};
 use swiftproxy_core::endpoint::Endpoint;
 use swiftproxy_wire::doubt::Doubt;
 use swiftproxy_wire::h2::{H2End, Windows, client_builder};
+use swiftproxy_wire::heard::{BULK, Heard, Listening};
 use swiftproxy_wire::lean;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 
-use super::heard::{BULK, Heard, Listening};
 use super::silence::{Silence, Unanswered};
 
 /// A connection to the remote.

@@ -7,7 +7,6 @@
 mod account;
 mod connect;
 mod dial;
-mod heard;
 mod hub;
 mod link;
 mod remote;

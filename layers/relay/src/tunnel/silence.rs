@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use h2::{Ping, PingPong};
 use swiftproxy_wire::doubt::Doubt;
+use swiftproxy_wire::heard::Heard;
 use swiftproxy_wire::lean;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
-
-use super::heard::Heard;
 
 /// A link this quiet is asked whether it lives.
 const QUIET: Duration = Duration::from_secs(15);

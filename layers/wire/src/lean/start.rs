@@ -25,6 +25,7 @@ use super::server::Server;
 use super::shared::{Ending, Role, Shared};
 use super::{CONNECTION_WINDOW, MAX_STREAMS, head, initial_window};
 use crate::record::Channel;
+use crate::socket::expect_reader;
 
 /// Bytes of the frames that are taken where nothing is encrypted.
 const CLEAR_FRAME: u32 = 256 << 10;
@@ -142,6 +143,7 @@ fn start(
 }
 
 fn prepare(stream: &TcpStream) {
+    expect_reader(stream);
     // What fails here costs delay, nothing else.
     let _ = stream.set_nodelay(true);
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -151,6 +153,17 @@ fn prepare(stream: &TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn who_vanishes_with_bytes_under_way_is_noticed_by_tcp() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert_eq!(socket2::SockRef::from(&stream).tcp_user_timeout().unwrap(), None);
+        prepare(&stream);
+        let bound = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert_eq!(bound, Some(std::time::Duration::from_secs(30)));
+    }
 
     #[test]
     fn offers_are_told_at_every_length() {

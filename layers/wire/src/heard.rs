@@ -1,4 +1,4 @@
-//! When something was last heard from the far end of a link, and how much moves on it.
+//! When something was last heard from the far end of a connection, and how much moves on it.
 //!
 //! Invariant: only what proves that the far end lives counts as heard: bytes that were read, and room in a send
 //! buffer that was full.
@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use tokio::time::Instant;
 const WINDOW: u64 = 500;
 const FRESH: u64 = 3 * WINDOW;
 
-/// A link on which so many bytes per second move is busy with bulk.
-pub(super) const BULK: u64 = 1 << 20;
+/// A connection on which so many bytes per second move is busy with bulk.
+pub const BULK: u64 = 1 << 20;
 
 /// A moment that is moved on, and a rate. Written by the task that drives the link alone.
 #[derive(Debug, Clone)]
-pub(super) struct Heard {
+pub struct Heard {
     start: Instant,
     shared: Arc<Shared>,
 }
@@ -34,23 +34,29 @@ struct Shared {
     since: AtomicU64,
     bytes: AtomicU64,
     rate: AtomicU64,
+    full: AtomicBool,
 }
 
 impl Heard {
     /// Heard from now.
-    pub(super) fn now() -> Self {
+    pub fn now() -> Self {
         Self { start: Instant::now(), shared: Arc::default() }
     }
 
     /// When it was.
-    pub(super) fn last(&self) -> Instant {
+    pub fn last(&self) -> Instant {
         self.start + Duration::from_millis(self.shared.last.load(Relaxed))
     }
 
     /// Whether much moves at the moment, either way.
-    pub(super) fn is_bulk(&self) -> bool {
+    pub fn is_bulk(&self) -> bool {
         let age = self.now_millis().saturating_sub(self.shared.since.load(Relaxed));
         age < FRESH && self.shared.rate.load(Relaxed) >= BULK
+    }
+
+    /// Whether what was sent is not taken at the moment: the far end's system has it all to read yet, or has gone.
+    pub fn is_full(&self) -> bool {
+        self.shared.full.load(Relaxed)
     }
 
     fn now_millis(&self) -> u64 {
@@ -77,22 +83,23 @@ impl Heard {
 
 /// A stream that notes when its far end was heard.
 #[derive(Debug)]
-pub(super) struct Listening<S> {
+pub struct Listening<S> {
     stream: S,
     heard: Heard,
-    full: bool,
 }
 
 impl<S> Listening<S> {
     /// `stream`, noting into `heard`.
-    pub(super) fn new(stream: S, heard: Heard) -> Self {
-        Self { stream, heard, full: false }
+    pub fn new(stream: S, heard: Heard) -> Self {
+        Self { stream, heard }
     }
 
-    fn wrote(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let full = &self.heard.shared.full;
         if outcome.is_pending() {
-            self.full = true;
-        } else if std::mem::take(&mut self.full) {
+            full.store(true, Relaxed);
+        } else if full.load(Relaxed) {
+            full.store(false, Relaxed);
             self.heard.note();
         }
         if let Poll::Ready(Ok(n)) = outcome {
