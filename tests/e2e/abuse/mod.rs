@@ -4,6 +4,7 @@ mod doors;
 mod floods;
 mod handshakes;
 mod readers;
+mod returning;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
