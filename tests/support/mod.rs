@@ -10,6 +10,7 @@
 )]
 
 pub mod clients;
+pub mod namespace;
 pub mod origin;
 pub mod proxy;
 pub mod traffic;

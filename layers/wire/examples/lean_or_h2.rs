@@ -132,7 +132,7 @@ async fn streams(engine: &str, count: usize) -> io::Result<Vec<Ends>> {
         let Ok(mut server) = tuned::server_builder().handshake::<_, Bytes>(far).await else { return };
         while let Some(Ok((request, mut respond))) = server.accept().await {
             let Ok(send) = respond.send_response(Response::new(()), false) else { continue };
-            let _ = sender.send(tuned::H2End::new(send, request.into_body()));
+            let _ = sender.send(tuned::H2End::new(send, request.into_body(), tuned::Queue::default()));
         }
     });
     let (client, connection) =
@@ -145,7 +145,10 @@ async fn streams(engine: &str, count: usize) -> io::Result<Vec<Ends>> {
             .map_err(io::Error::other)?;
         let response = response.await.map_err(io::Error::other)?;
         let far = receiver.recv().await.ok_or(io::ErrorKind::UnexpectedEof)?;
-        ends.push((Box::new(tuned::H2End::new(send, response.into_body())), Box::new(far)));
+        ends.push((
+            Box::new(tuned::H2End::new(send, response.into_body(), tuned::Queue::default())),
+            Box::new(far),
+        ));
     }
     Ok(ends)
 }

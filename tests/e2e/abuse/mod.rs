@@ -3,6 +3,7 @@
 mod doors;
 mod floods;
 mod handshakes;
+mod names;
 mod readers;
 mod returning;
 

@@ -7,7 +7,45 @@ use std::time::Duration;
 use crate::support::traffic::{Bulk, socks5};
 use crate::support::wait::pause;
 
+use super::floods::{Tls, connect, field, frame};
 use super::{pair, watched};
+
+/// Opens many tunnels on one connection, lets them send all they like, and reads nothing.
+fn hoard(mut tls: Tls, target: &str, streams: u32) -> Tls {
+    // The widest windows there are, of streams and connection.
+    let wide = 0x7fff_ffff_u32.to_be_bytes();
+    let mut say = frame(4, 0, 0, &[&[0, 4][..], &wide].concat());
+    say.extend(frame(8, 0, 0, &(0x7fff_ffff_u32 - 65_535).to_be_bytes()));
+    for n in 0..streams {
+        let login = field("proxy-authorization", "Basic YWxpY2U6Y29ycmVjdCBob3JzZQ==");
+        let fields = [field(":method", "CONNECT"), field(":authority", target), login].concat();
+        say.extend(frame(1, 4, 2 * n + 1, &fields));
+    }
+    tls.write_all(&say).unwrap();
+    tls
+}
+
+#[test]
+fn streams_that_nobody_reads_are_held_in_bounds() {
+    let (pair, bulk) = (pair(), Bulk::start());
+    let (addr, target) = (pair.remote.addr("tunnel"), bulk.source.to_string());
+    for lean in [true, false] {
+        let most = watched(&pair, 128 << 20, || {
+            let held: Vec<_> = (0..4).map(|_| hoard(connect(addr, &pair.pin, lean), &target, 120)).collect();
+            crate::support::until("all are open", || {
+                (pair.remote.stats()["sessions"]["open"].as_u64() >= Some(480)).then_some(())
+            });
+            pause(Duration::from_secs(3));
+            let most = super::resident(&pair.remote);
+            drop(held);
+            most
+        });
+        eprintln!("lean {lean}: {} MiB", most >> 20);
+        crate::support::until("all are gone", || {
+            (pair.remote.stats()["sessions"]["open"] == 0).then_some(())
+        });
+    }
+}
 
 #[test]
 fn downloads_that_nobody_reads_are_held_in_bounds() {

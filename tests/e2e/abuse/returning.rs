@@ -38,7 +38,7 @@ async fn come_back(n: u32, proxy: SocketAddr, target: SocketAddr) -> Duration {
     let start = Instant::now();
     let from = Ipv4Addr::from(Ipv4Addr::new(127, 1, 0, 0).to_bits() + n);
     let mut stream = connect(from, proxy).await.unwrap();
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         assert!(log_in(&mut stream, &format!("u{n}"), PASSWORD).await.unwrap(), "u{n} is refused");
         let SocketAddr::V4(target) = target else { panic!("an IPv4 target") };
         let request = [&[5, 1, 0, 1][..], &target.ip().octets(), &target.port().to_be_bytes()].concat();

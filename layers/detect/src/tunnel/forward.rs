@@ -15,6 +15,7 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
+use swiftproxy_wire::h2::Queue;
 use swiftproxy_wire::http1::strip_hop_by_hop;
 use swiftproxy_wire::refusal;
 
@@ -23,7 +24,12 @@ use crate::context::Context;
 use crate::http::forward::{BoxError, exchange};
 
 /// Serves one request to the end of its response.
-pub(super) async fn serve(ctx: &Context, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+pub(super) async fn serve(
+    ctx: &Context,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    queue: &Queue,
+) {
     // The answer to HEAD has no body, of ours neither.
     let bodiless = request.method() == Method::HEAD;
     let mut request = request.map(|body| Upload(body).boxed_unsync());
@@ -55,7 +61,7 @@ pub(super) async fn serve(ctx: &Context, request: Request<RecvStream>, respond: 
     let Some(respond) = respond.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     match response {
         Ok(response) => {
-            let download = download(respond, response, bodiless);
+            let download = download(respond, response, bodiless, queue);
             match &mut origin {
                 None => download.await,
                 // A session that was ended is ended for a client that does not read, too. The stream is reset as it
@@ -85,7 +91,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Sends a response, its body as fast as the client takes it.
-async fn download<B>(mut respond: SendResponse<Bytes>, response: Response<B>, bodiless: bool)
+async fn download<B>(mut respond: SendResponse<Bytes>, response: Response<B>, bodiless: bool, queue: &Queue)
 where
     B: Body<Data = Bytes, Error = BoxError> + Unpin,
 {
@@ -107,7 +113,7 @@ where
         };
         let Some(frame) = frame else { break };
         let sent = match frame.map(Frame::into_data) {
-            Ok(Ok(data)) => send_all(&mut send, data).await,
+            Ok(Ok(data)) => send_all(&mut send, data, queue).await,
             Ok(Err(frame)) => match frame.into_trailers() {
                 Ok(trailers) => return drop(send.send_trailers(trailers)),
                 Err(_) => Ok(()),
@@ -123,7 +129,7 @@ where
 }
 
 /// Sends `data` as the client makes room for it.
-async fn send_all(send: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
+async fn send_all(send: &mut SendStream<Bytes>, mut data: Bytes, queue: &Queue) -> Result<(), h2::Error> {
     while !data.is_empty() {
         send.reserve_capacity(data.len());
         while send.capacity() == 0 {
@@ -132,8 +138,14 @@ async fn send_all(send: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h
                 None => return Err(Reason::CANCEL.into()),
             }
         }
-        let room = send.capacity().min(data.len());
-        send.send_data(data.split_to(room), false)?;
+        let held = loop {
+            match queue.try_hold(send.capacity().min(data.len())) {
+                Some(held) => break held,
+                None => queue.room().await,
+            }
+        };
+        let piece = data.split_to(held.bytes());
+        send.send_data(held.hold(piece), false)?;
     }
     Ok(())
 }

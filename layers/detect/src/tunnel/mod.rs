@@ -22,7 +22,7 @@ use h2::Reason;
 use h2::server::Connection;
 use http::header::USER_AGENT;
 use swiftproxy_core::error::Refusal;
-use swiftproxy_wire::h2::{Windows, server_builder};
+use swiftproxy_wire::h2::{Queue, Windows, server_builder};
 use swiftproxy_wire::heard::{Heard, Listening};
 use swiftproxy_wire::record::Channel;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -109,6 +109,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut windows = Windows::SERVER;
+    let queue = Queue::default();
     // Each stream holds a clone of it for as long as it is open.
     let streams = Arc::new(());
     let mut watch = Watch::new(connection.ping_pong(), heard, deadline);
@@ -156,7 +157,7 @@ where
             windows.stay();
         }
         windows.fit_server(&mut connection, open);
-        let (held, talk) = (streams.clone(), stream::talk(ctx.clone(), request, respond));
+        let (held, talk) = (streams.clone(), stream::talk(ctx.clone(), request, respond, queue.clone()));
         tokio::spawn(async move {
             let Ok(()) = Serving::new(talk).await;
             drop(held);

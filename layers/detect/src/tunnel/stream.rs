@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, Request, Response};
 use swiftproxy_core::BoxFuture;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::opened::Opened;
-use swiftproxy_wire::h2::H2End;
+use swiftproxy_wire::h2::{H2End, Queue};
 use swiftproxy_wire::http1::parse_authority;
 use swiftproxy_wire::proxy_status::{NAME, PROXY_STATUS};
 use swiftproxy_wire::refusal;
@@ -28,20 +28,26 @@ pub(super) fn talk(
     ctx: Arc<Context>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
+    queue: Queue,
 ) -> BoxFuture<Next> {
     if *request.method() == Method::CONNECT {
-        return Box::pin(connect(ctx, request, respond));
+        return Box::pin(connect(ctx, request, respond, queue));
     }
     if request.uri().path() == account::PATH {
         return Box::pin(about_account(ctx, request, respond));
     }
     Box::pin(async move {
-        forward::serve(&ctx, request, respond).await;
+        forward::serve(&ctx, request, respond, &queue).await;
         None
     })
 }
 
-async fn connect(ctx: Arc<Context>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Next {
+async fn connect(
+    ctx: Arc<Context>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    queue: Queue,
+) -> Next {
     let opened = tokio::select! {
         biased;
         opened = open(&ctx, &request) => opened,
@@ -56,7 +62,7 @@ async fn connect(ctx: Arc<Context>, request: Request<RecvStream>, mut respond: S
         }
     };
     let send = respond.send_response(connected(&opened), false).ok()?;
-    Some((opened, Box::new(H2End::new(send, request.into_body()))))
+    Some((opened, Box::new(H2End::new(send, request.into_body(), queue))))
 }
 
 /// What a client hears of a target that is connected.

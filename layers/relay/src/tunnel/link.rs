@@ -16,7 +16,7 @@ use h2::{Reason, SendStream};
 use http::{Request, Response};
 use swiftproxy_core::endpoint::Endpoint;
 use swiftproxy_wire::doubt::Doubt;
-use swiftproxy_wire::h2::{H2End, Windows, client_builder};
+use swiftproxy_wire::h2::{H2End, Queue, Windows, client_builder};
 use swiftproxy_wire::heard::{BULK, Heard, Listening};
 use swiftproxy_wire::lean;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -28,6 +28,8 @@ use super::silence::{Silence, Unanswered};
 #[derive(Debug)]
 pub(super) struct Link {
     requests: Requests,
+    /// Of the `h2` crate's.
+    queue: Queue,
     streams: AtomicUsize,
     /// It ended, and neither end meant it to.
     broke: AtomicBool,
@@ -56,6 +58,7 @@ impl Link {
     fn new(requests: Requests, changed: watch::Sender<()>) -> Arc<Self> {
         Arc::new(Self {
             requests,
+            queue: Queue::default(),
             streams: AtomicUsize::new(0),
             broke: AtomicBool::new(false),
             cut: Notify::new(),
@@ -249,7 +252,7 @@ impl Place {
                 let Some(requests) = requests else { return Ok(None) };
                 let unanswered = Unanswered::new(silence);
                 let (response, send) = requests.ready().await?.send_request(request, end)?;
-                Ok(Some(Asked::H2(unanswered, response, send)))
+                Ok(Some(Asked::H2(unanswered, response, send, self.0.queue.clone())))
             }
             Requests::Lean(client) => loop {
                 match client.open(&request, end) {
@@ -280,7 +283,7 @@ impl Drop for Place {
 /// A request that was sent.
 pub(super) enum Asked {
     /// Over the `h2` crate.
-    H2(Unanswered, ResponseFuture, SendStream<Bytes>),
+    H2(Unanswered, ResponseFuture, SendStream<Bytes>, Queue),
     /// Over our own engine.
     Lean(lean::Opening),
 }
@@ -292,9 +295,9 @@ impl Asked {
     /// The stream's, or the link's.
     pub(super) async fn answer(self) -> Result<Response<Box<dyn Endpoint>>, Fault> {
         match self {
-            Self::H2(_unanswered, response, send) => {
+            Self::H2(_unanswered, response, send, queue) => {
                 let (head, body) = response.await?.into_parts();
-                Ok(Response::from_parts(head, Box::new(H2End::new(send, body))))
+                Ok(Response::from_parts(head, Box::new(H2End::new(send, body, queue))))
             }
             Self::Lean(opening) => {
                 let (response, end) = opening.await?;

@@ -11,6 +11,7 @@ use h2::{Reason, RecvStream, SendStream};
 use swiftproxy_core::endpoint::Endpoint;
 
 use super::io_error;
+use super::queue::{Place, Queue};
 
 /// A CONNECT stream (RFC 9113 §8.5), of either side.
 ///
@@ -18,6 +19,8 @@ use super::io_error;
 pub struct H2End {
     send: SendStream<Bytes>,
     recv: RecvStream,
+    queue: Queue,
+    place: Place,
     held: Bytes,
     ended: bool,
     finished: bool,
@@ -25,9 +28,9 @@ pub struct H2End {
 
 impl H2End {
     /// The stream's two halves: on a server those of the response and the request, on a client of the request
-    /// and the response.
-    pub fn new(send: SendStream<Bytes>, recv: RecvStream) -> Self {
-        Self { send, recv, held: Bytes::new(), ended: false, finished: false }
+    /// and the response. `queue` is the connection's.
+    pub fn new(send: SendStream<Bytes>, recv: RecvStream, queue: Queue) -> Self {
+        Self { send, recv, queue, place: Place::default(), held: Bytes::new(), ended: false, finished: false }
     }
 
     fn credit(&mut self, n: usize) {
@@ -101,12 +104,12 @@ impl Endpoint for H2End {
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.send.capacity() > 0 {
-                return Poll::Ready(Ok(()));
+                return self.place.poll_room(&self.queue, cx).map(Ok);
             }
             // One byte is enough to know, and little enough to keep while there is nothing to send.
             self.send.reserve_capacity(1);
             if self.send.capacity() > 0 {
-                return Poll::Ready(Ok(()));
+                continue;
             }
             match ready!(self.send.poll_capacity(cx)) {
                 Some(capacity) => {
@@ -126,8 +129,20 @@ impl Endpoint for H2End {
             ready!(self.poll_writable(cx))?;
             self.send.reserve_capacity(bytes.len());
         }
-        let n = self.send.capacity().min(bytes.len());
-        if let Err(error) = self.send.send_data(Bytes::copy_from_slice(&bytes[..n]), false) {
+        let mut room = loop {
+            match self.queue.try_hold(self.send.capacity().min(bytes.len())) {
+                Some(room) => break room,
+                // Waiting keeps nothing of the connection's window but a byte.
+                None => {
+                    self.send.reserve_capacity(1);
+                    ready!(self.poll_writable(cx))?;
+                    self.send.reserve_capacity(bytes.len());
+                }
+            }
+        };
+        let n = room.bytes().min(self.send.capacity());
+        room.keep(n);
+        if let Err(error) = self.send.send_data(room.hold(bytes[..n].to_vec()), false) {
             return match self.poll_broken(cx) {
                 Poll::Ready(broken) => Poll::Ready(Err(broken)),
                 Poll::Pending => Poll::Ready(Err(io_error(error))),

@@ -4,6 +4,7 @@
 //! by the streams there may be, by the size of a header list.
 
 mod end;
+mod queue;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -12,6 +13,7 @@ use std::io;
 use std::time::Duration;
 
 pub use end::H2End;
+pub use queue::{Held, Queue};
 pub use window::Windows;
 
 /// Streams that a peer may have open at once on one connection.

@@ -33,7 +33,7 @@ async fn halves() -> (Half, Half) {
 
 async fn pair() -> (H2End, H2End) {
     let ((send, recv), (back, forth)) = halves().await;
-    (H2End::new(send, recv), H2End::new(back, forth))
+    (H2End::new(send, recv, Queue::default()), H2End::new(back, forth, Queue::default()))
 }
 
 /// Fills `end` until it takes no more; how many bytes that was.
@@ -177,7 +177,7 @@ async fn what_was_sent_before_the_end_arrives_though_the_stream_is_dropped() {
 #[tokio::test]
 async fn trailers_are_an_error() {
     let ((mut send, _recv), (back, forth)) = halves().await;
-    let mut server = H2End::new(back, forth);
+    let mut server = H2End::new(back, forth, Queue::default());
     send.send_trailers(HeaderMap::new()).unwrap();
     let error = poll_fn(|cx| server.poll_readable(cx)).await.expect_err("trailers");
     assert_eq!(error.kind(), ErrorKind::InvalidData);
@@ -203,7 +203,7 @@ async fn a_link_that_goes_ends_its_streams() {
         response = response => response.unwrap().into_body(),
         _ = poll_fn(|cx| connection.poll_closed(cx)) => panic!("still needed"),
     };
-    let mut end = H2End::new(send, recv);
+    let mut end = H2End::new(send, recv, Queue::default());
     drop(connection);
     let error = poll_fn(|cx| end.poll_readable(cx)).await.expect_err("gone");
     assert!(matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset), "{error:?}");

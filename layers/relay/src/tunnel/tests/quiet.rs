@@ -116,7 +116,9 @@ async fn a_retired_link_ends_with_its_last_stream() {
     let (link, _seen, server) = link().await;
     let place = link.place();
     let request = Request::connect("a.example:1").body(()).unwrap();
-    let Asked::H2(_unanswered, response, send) = place.request(request, false).await.unwrap().unwrap() else {
+    let Asked::H2(_unanswered, response, send, _queue) =
+        place.request(request, false).await.unwrap().unwrap()
+    else {
         panic!("it was started so");
     };
     link.retire();

@@ -11,7 +11,7 @@ use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use swiftproxy_core::endpoint::{AsStream, Endpoint};
 use swiftproxy_core::error::Refusal;
-use swiftproxy_wire::h2::{H2End, server_builder};
+use swiftproxy_wire::h2::{H2End, Queue, server_builder};
 use swiftproxy_wire::lean::{self, Responder};
 use swiftproxy_wire::record::{self, Accepted};
 use swiftproxy_wire::tls::{ALPN_H2, pin_of, server_config};
@@ -168,7 +168,7 @@ impl Respond {
         match self {
             Self::H2(mut respond, body) => {
                 let send = respond.send_response(response, end).unwrap();
-                Box::new(H2End::new(send, body))
+                Box::new(H2End::new(send, body, Queue::default()))
             }
             Self::Lean(respond) => Box::new(respond.respond(&response, end).unwrap()),
         }

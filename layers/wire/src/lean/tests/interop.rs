@@ -20,7 +20,7 @@ async fn to_h2(tls: bool) -> (Client, End, H2End) {
         assert_eq!(asked.headers()["proxy-authorization"], "Basic eA==");
         let send = respond.send_response(Response::new(()), false).unwrap();
         tokio::spawn(async move { while server.accept().await.is_some() {} });
-        H2End::new(send, asked.into_body())
+        H2End::new(send, asked.into_body(), crate::h2::Queue::default())
     });
     let (client, driver) = connect(near, WATCH, false).await.unwrap();
     tokio::spawn(driver);
@@ -46,7 +46,7 @@ async fn from_h2(tls: bool) -> (Server, H2End, End) {
         let (response, send) = client.ready().await.unwrap().send_request(asked, false).unwrap();
         let response = response.await.unwrap();
         assert_eq!(response.headers()["proxy-status"], "swiftproxy");
-        H2End::new(send, response.into_body())
+        H2End::new(send, response.into_body(), crate::h2::Queue::default())
     });
     assert!(!knows(&mut far).await.unwrap());
     let (mut server, driver) = serve(far, WATCH);
