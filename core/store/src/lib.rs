@@ -26,7 +26,7 @@ use place::Place;
 pub use classic::{ClassicFile, ClassicUser, read_classic};
 pub use error::StoreError;
 pub use name::check_name;
-pub use place::check_url;
+pub use place::{check_url, url_of};
 pub use sync::StoreSync;
 pub use usage::{Counts, UsageTotal};
 pub use users::{NewUser, User, UserChange};

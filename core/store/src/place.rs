@@ -14,6 +14,12 @@ pub fn check_url(url: &str) -> Result<(), StoreError> {
     Place::parse(url).map(drop)
 }
 
+/// The URL of the store in that file.
+pub fn url_of(path: &Path) -> String {
+    let path = path.display().to_string();
+    format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23"))
+}
+
 /// A database file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -89,6 +95,13 @@ mod tests {
             assert_eq!(Place::parse(url).unwrap().path(), Path::new("/tmp/a b.db"), "{url}");
         }
         assert_eq!(Place::parse("sqlite://file:x").unwrap().path(), here.join("file:x"));
+    }
+
+    #[test]
+    fn any_path_has_a_url() {
+        for path in ["/tmp/a%20b/c.db", "/tmp/100%/c?d#e.db", "/tmp/a b.db"] {
+            assert_eq!(Place::parse(&url_of(Path::new(path))).unwrap().path(), Path::new(path));
+        }
     }
 
     #[test]

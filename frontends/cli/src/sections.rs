@@ -1,6 +1,6 @@
 //! The tables that are the program's own: `[log]` and `[store]`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -81,9 +81,17 @@ pub(crate) struct StoreConfig {
 impl StoreConfig {
     /// The URL with its path made to start at `base`.
     pub(crate) fn url_from(&self, base: &Path) -> String {
-        let Some(rest) = self.url.strip_prefix("sqlite:") else { return self.url.clone() };
-        let path = PathBuf::from(rest.strip_prefix("//").unwrap_or(rest));
-        format!("sqlite://{}", base.join(path).display())
+        let path = match self.url.split_once(':') {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sqlite") => {
+                rest.strip_prefix("//").unwrap_or(rest)
+            }
+            _ => return self.url.clone(),
+        };
+        // What is written may hold escapes already, the folder holds none yet.
+        if path.is_empty() || Path::new(path).is_absolute() || base.as_os_str().is_empty() {
+            return self.url.clone();
+        }
+        format!("{}/{path}", swiftproxy_store::url_of(base))
     }
 }
 
@@ -96,6 +104,9 @@ mod tests {
         let store = |url: &str| StoreConfig { url: url.into() }.url_from(Path::new("/etc/swiftproxy"));
         assert_eq!(store("sqlite://a.db"), "sqlite:///etc/swiftproxy/a.db");
         assert_eq!(store("sqlite:///var/a.db"), "sqlite:///var/a.db");
+        assert_eq!(store("SQLite:a%20b.db"), "sqlite:///etc/swiftproxy/a%20b.db");
         assert_eq!(store("postgres://h/d"), "postgres://h/d");
+        let odd = StoreConfig { url: "sqlite://a%20b.db".into() }.url_from(Path::new("/srv/50%?"));
+        assert_eq!(odd, "sqlite:///srv/50%25%3F/a%20b.db");
     }
 }

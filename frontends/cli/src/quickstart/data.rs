@@ -125,7 +125,7 @@ fn certificate(folder: &Path) -> anyhow::Result<String> {
 
 /// Adds demo where there is none.
 async fn account(folder: &Path, password: &str) -> anyhow::Result<()> {
-    let store = Store::open(&format!("sqlite://{}", folder.join(STORE).display())).await?;
+    let store = Store::open(&swiftproxy_store::url_of(&folder.join(STORE))).await?;
     match store.user("demo").await {
         Err(StoreError::NoSuchUser(_)) => {}
         known => return known.map(drop).map_err(Into::into),

@@ -134,7 +134,7 @@ fn welcome(args: &args::Quickstart, data: &Data, origin: SocketAddr) -> String {
     let store = if data.folder() == Path::new("swiftproxy-data") {
         String::new()
     } else {
-        format!(" --store sqlite://{folder}/swiftproxy.db")
+        format!(" --store '{}'", swiftproxy_store::url_of(&data.folder().join("swiftproxy.db")))
     };
     let private = if args.allow_private {
         "Private addresses: open (--allow-private)"
