@@ -1,36 +1,45 @@
 //! What the system tells the process.
 
-/// Ready at SIGTERM or SIGINT (Ctrl-C elsewhere). Each call waits for one more.
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+#[cfg(windows)]
+use tokio::signal::windows::{
+    CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
+};
+
+/// SIGTERM, SIGINT and SIGHUP. Each call waits for one more.
+#[cfg(unix)]
 pub(crate) struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    hangup: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// Ctrl-C, Ctrl-Break, the window's end and the system's. Each call waits for one more.
+#[cfg(windows)]
+pub(crate) struct Signals {
+    interrupt: CtrlC,
+    break_: CtrlBreak,
+    close: CtrlClose,
+    shutdown: CtrlShutdown,
 }
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Stop,
+    #[cfg_attr(windows, expect(dead_code, reason = "there a saved file does it"))]
     Reload,
 }
 
 impl Signals {
     #[cfg(unix)]
     pub(crate) fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         })
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self {})
     }
 
     #[cfg(unix)]
@@ -42,13 +51,25 @@ impl Signals {
         }
     }
 
-    #[cfg(not(unix))]
+    #[cfg(windows)]
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: ctrl_c()?,
+            break_: ctrl_break()?,
+            close: ctrl_close()?,
+            shutdown: ctrl_shutdown()?,
+        })
+    }
+
+    #[cfg(windows)]
     pub(crate) async fn next(&mut self) -> Asked {
-        match tokio::signal::ctrl_c().await {
-            Ok(()) => Asked::Stop,
-            // Without a handler the system ends the process itself.
-            Err(_) => std::future::pending().await,
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.break_.recv() => {}
+            _ = self.close.recv() => {}
+            _ = self.shutdown.recv() => {}
         }
+        Asked::Stop
     }
 
     /// Waits until somebody asks to stop.
