@@ -23,7 +23,13 @@ pub fn read<T: DeserializeOwned>(table: &Table) -> Result<T, TableError> {
     serde_path_to_error::deserialize(&value).map_err(|error| {
         let path = error.path().to_string();
         let key = if path == "." { String::new() } else { path };
-        TableError { key, problem: worded(&error.inner().to_string()) }
+        let written = table.get(&key).and_then(figment::value::Value::as_str).unwrap_or_default();
+        let problem = match worded(&error.inner().to_string()) {
+            // No secret is an address.
+            problem if problem.starts_with("is not an ") => format!("\"{written}\" {problem}"),
+            problem => problem,
+        };
+        TableError { key, problem }
     })
 }
 
@@ -33,7 +39,10 @@ fn worded(problem: &str) -> String {
         return format!("the key {name} is missing; write it below the table's name");
     }
     if problem == "invalid socket address syntax" {
-        return "it is not an address and port; write one such as 127.0.0.1:9000 or [::1]:9000".to_owned();
+        return "is not an IP address and port; write one such as 127.0.0.1:9000 or [::1]:9000".to_owned();
+    }
+    if problem == "invalid IP address syntax" {
+        return "is not an IP address; write one such as 192.0.2.1".to_owned();
     }
     if let Some((found, known)) =
         problem.strip_prefix("unknown variant: found ").and_then(|rest| rest.split_once(", expected `"))
@@ -63,6 +72,7 @@ mod tests {
     #[allow(dead_code, reason = "only its reading is tested")]
     struct Sample {
         rate: crate::units::Rate,
+        bind: Option<std::net::SocketAddr>,
     }
 
     #[test]
@@ -71,6 +81,13 @@ mod tests {
         let error = read::<Sample>(&table).expect_err("not a rate");
         assert_eq!(error.key, "rate");
         assert!(error.problem.contains("10Mbit/s"), "{}", error.problem);
+        let table = Table::from([("bind".to_owned(), "localhost:1".into())]);
+        let error = read::<Sample>(&table).expect_err("not an address");
+        assert!(
+            error.problem.starts_with("\"localhost:1\" is not an IP address and port"),
+            "{}",
+            error.problem
+        );
         for (theirs, ours) in [
             ("missing field `bind`", "the key `bind` is missing"),
             (
