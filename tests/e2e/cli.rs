@@ -125,7 +125,17 @@ fn the_reference_can_be_read_back_and_the_schema_names_every_table() {
     let (ok, schema, _) = command(&["config", "schema"]);
     assert!(ok);
     let schema: serde_json::Value = serde_json::from_str(&schema).expect("it is JSON");
-    assert!(schema["properties"]["layers"]["properties"]["detect"].is_object());
+    let layers = &schema["properties"]["layers"];
+    let detect = &layers["properties"]["detect"]["anyOf"];
+    assert!(detect[0]["properties"]["protocols"].is_object());
+    assert_eq!(detect[0]["additionalProperties"], false);
+    // A table of another name is of the kind it says, and of no other.
+    let others = layers["additionalProperties"]["anyOf"].as_array().unwrap();
+    assert_eq!(others.len(), 5);
+    for other in others {
+        assert_eq!((&other["additionalProperties"], &other["required"][0]), (&false.into(), &"kind".into()));
+        assert!(other["properties"]["kind"]["const"].is_string(), "{other}");
+    }
 }
 
 #[test]

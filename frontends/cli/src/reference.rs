@@ -2,6 +2,7 @@
 //!
 //! Invariant: a key that the program reads is in both; there is no second list to keep.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use schemars::generate::SchemaSettings;
@@ -16,12 +17,20 @@ use crate::sections::{LogConfig, StoreConfig};
 pub(crate) fn schema(registry: &Registry) -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let mut root = Map::new();
-    let of = |generator: &mut SchemaGenerator, entry: &Entry| with_kind((entry.schema)(generator));
-    let mut kinds = |entries: &std::collections::BTreeMap<&'static str, Entry>| {
-        let named: Map<_, _> =
-            entries.iter().map(|(kind, entry)| ((*kind).to_owned(), of(&mut generator, entry))).collect();
-        let any: Vec<_> = named.values().cloned().collect();
-        json!({ "type": "object", "properties": named, "additionalProperties": { "anyOf": any } })
+    let kinds = |entries: &BTreeMap<&'static str, Entry>| {
+        let said = |except: Option<&str>| {
+            let others = entries.iter().filter(move |(kind, _)| Some(**kind) != except);
+            others.map(|(kind, entry)| of_kind(kind, entry, true)).collect::<Vec<_>>()
+        };
+        let named: Map<_, _> = entries
+            .iter()
+            .map(|(kind, entry)| {
+                let mut any = vec![of_kind(kind, entry, false)];
+                any.extend(said(Some(kind)));
+                ((*kind).to_owned(), json!({ "anyOf": any }))
+            })
+            .collect();
+        json!({ "type": "object", "properties": named, "additionalProperties": { "anyOf": said(None) } })
     };
     root.insert("layers".into(), kinds(&registry.layers));
     root.insert("relays".into(), kinds(&registry.relays));
@@ -44,10 +53,22 @@ pub(crate) fn schema(registry: &Registry) -> Value {
     })
 }
 
-/// A table may say its kind, for its name is free then.
-fn with_kind(schema: Schema) -> Value {
-    let kind = json!({ "type": "object", "properties": { "kind": { "type": "string" } } });
-    json!({ "anyOf": [schema, kind] })
+/// A table of that kind, which it says itself or may: a table's name is its kind where it says none.
+fn of_kind(kind: &str, entry: &Entry, said: bool) -> Value {
+    let mut schema = (entry.schema)(&mut inlined()).to_value();
+    if let Some(schema) = schema.as_object_mut() {
+        let properties = schema.entry("properties").or_insert_with(|| json!({}));
+        properties["kind"] = json!({ "const": kind });
+        if said {
+            schema.insert("required".into(), json!(["kind"]));
+        }
+    }
+    schema
+}
+
+/// For schemas that refer to nothing.
+fn inlined() -> SchemaGenerator {
+    SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator()
 }
 
 /// Every table and key with its meaning and default, as TOML.
@@ -68,9 +89,7 @@ pub(crate) fn reference(registry: &Registry) -> String {
     );
     for (section, entries) in [("layers", &registry.layers), ("relays", &registry.relays)] {
         for (kind, entry) in entries {
-            let mut generator =
-                SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true).into_generator();
-            let schema = (entry.schema)(&mut generator).to_value();
+            let schema = (entry.schema)(&mut inlined()).to_value();
             write_table(&mut out, &format!("{section}.{kind}"), entry.summary, &schema);
         }
     }
@@ -78,8 +97,7 @@ pub(crate) fn reference(registry: &Registry) -> String {
 }
 
 fn table<T: JsonSchema>(out: &mut String, name: &str, summary: &str) {
-    let mut generator = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true).into_generator();
-    let schema = generator.subschema_for::<T>().to_value();
+    let schema = inlined().subschema_for::<T>().to_value();
     write_table(out, name, summary, &schema);
 }
 
