@@ -1,5 +1,6 @@
 //! The real program over real sockets, with real clients: one file a layer or subject.
 
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what it missed")]
 
 #[path = "../support/mod.rs"]

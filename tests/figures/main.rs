@@ -1,5 +1,6 @@
 //! What is measured: rates and times. One test at a time, for they would disturb each other.
 
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what it missed")]
 
 #[path = "../support/mod.rs"]

@@ -1,6 +1,7 @@
 //! Ten minutes of mixed traffic, reloads and changed rows, after which memory and descriptors are what they were:
 //! `cargo test --release -p swiftproxy --test soak -- --nocapture`. `SOAK_SECONDS` shortens it.
 
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test says by a panic what it missed")]
 
 #[path = "../support/mod.rs"]

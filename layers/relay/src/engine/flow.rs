@@ -60,6 +60,7 @@ pub(super) struct Flow {
     /// How much is read at a time.
     pub(super) size: usize,
     /// Large reads in a row.
+    #[cfg(target_os = "linux")]
     pub(super) large: u32,
     #[cfg(target_os = "linux")]
     pub(super) spliced: Option<super::splice::Spliced>,
@@ -74,6 +75,7 @@ impl Flow {
             rest: Vec::new(),
             taken: 0,
             size: super::copy::FIRST_SIZE,
+            #[cfg(target_os = "linux")]
             large: 0,
             #[cfg(target_os = "linux")]
             spliced: None,

@@ -31,6 +31,7 @@ use crate::socket::expect_reader;
 const CLEAR_FRAME: u32 = 256 << 10;
 
 /// Bytes that may wait in the kernel and are not sent yet: what comes next does not wait behind more.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 const NOT_SENT: u32 = 128 * 1024;
 
 /// Bytes by which the windows of all streams of a connection may grow together.
