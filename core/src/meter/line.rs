@@ -8,12 +8,11 @@
 //! what it took, is remembered meanwhile.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{
-    AtomicU64, AtomicUsize,
-    Ordering::{Relaxed, SeqCst},
-};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use super::shared::{AtomicU64, AtomicUsize, Mutex, MutexGuard};
 
 /// Parts of a byte in a tag, so that weights divide it.
 const SCALE: u64 = 256;
@@ -233,7 +232,7 @@ impl Drop for Place {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(swiftproxy_loom)))]
 mod tests {
     use super::*;
 

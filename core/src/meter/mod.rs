@@ -4,9 +4,12 @@
 //! at; nothing stays taken from one limit while another refuses.
 
 mod line;
+#[cfg(all(test, swiftproxy_loom))]
+mod model;
 mod reserve;
+mod shared;
 mod tap;
-#[cfg(test)]
+#[cfg(all(test, not(swiftproxy_loom)))]
 mod tests;
 
 use std::sync::Arc;

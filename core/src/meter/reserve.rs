@@ -59,21 +59,27 @@ impl Meter {
         want: usize,
         wait: &mut Wait,
     ) -> Poll<Grant<'a>> {
-        let grant = |left, limited, by_turn| Grant { meter: self, direction, left, limited, by_turn };
+        let grant = |left, limited| Grant { meter: self, direction, left, limited, by_turn: limited };
         if self.limits.iter().all(|limit| limit.line(direction).is_none()) {
             wait.give_up();
-            return Poll::Ready(grant(want, false, false));
+            return Poll::Ready(grant(want, false));
         }
         let now = Instant::now();
         if !wait.is_in_line()
-            && let Some(n) = self.take_freely(now, direction, want)
+            && let Some(grant) = self.grant_freely(now, direction, want)
         {
-            return Poll::Ready(grant(n, true, false));
+            return Poll::Ready(grant);
         }
         let waiting = wait.0.get_or_insert_with(|| Waiting::new(self.limits.len()));
         let n = ready!(waiting.poll(self, cx, now, direction, want));
         waiting.leave(n);
-        Poll::Ready(grant(n, true, true))
+        Poll::Ready(grant(n, true))
+    }
+
+    /// A grant for which nobody has to wait.
+    pub(super) fn grant_freely(&self, now: Instant, direction: Direction, want: usize) -> Option<Grant<'_>> {
+        let left = self.take_freely(now, direction, want)?;
+        Some(Grant { meter: self, direction, left, limited: true, by_turn: false })
     }
 
     /// Takes the least that every limit has to spare; nothing at all where one is low or waited for.
@@ -87,7 +93,7 @@ impl Meter {
     }
 
     /// Takes the least that every limit grants; nothing at all when one refuses.
-    fn take_by_turn(
+    pub(super) fn take_by_turn(
         &self,
         now: Instant,
         direction: Direction,

@@ -3,8 +3,13 @@
 //! Invariant: what was taken never exceeds the rate times the time passed, plus one burst. The burst is a
 //! length of time, so a changed rate binds at once: the bucket is never further in debt than one burst.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+
+#[cfg(swiftproxy_loom)]
+use loom::sync::atomic::AtomicU64;
+#[cfg(not(swiftproxy_loom))]
+use std::sync::atomic::AtomicU64;
 
 use tokio::time::Instant;
 
@@ -148,7 +153,11 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
 }
 
-#[cfg(test)]
+#[cfg(all(test, swiftproxy_loom))]
+#[path = "model.rs"]
+mod model;
+
+#[cfg(all(test, not(swiftproxy_loom)))]
 mod tests {
     use proptest::prelude::*;
 
