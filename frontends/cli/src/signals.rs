@@ -28,7 +28,6 @@ pub(crate) struct Signals {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Stop,
-    #[cfg_attr(windows, expect(dead_code, reason = "there a saved file does it"))]
     Reload,
 }
 
