@@ -13,16 +13,21 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
+use crate::share::Share;
+
 /// A connection with a slot and a deadline on writes.
 pub(crate) struct Held {
     stream: TcpStream,
     deadline: Duration,
     blocked: Option<Pin<Box<Sleep>>>,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
+/// Room for one connection, in all and of its address.
+pub(crate) type Slot = (OwnedSemaphorePermit, Share);
+
 impl Held {
-    pub(crate) fn new(stream: TcpStream, deadline: Duration, slot: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(stream: TcpStream, deadline: Duration, slot: Slot) -> Self {
         Self { stream, deadline, blocked: None, _slot: slot }
     }
 

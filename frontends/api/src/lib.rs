@@ -30,6 +30,7 @@ mod io;
 mod origin;
 mod routes;
 mod serve;
+mod share;
 mod socket;
 mod stats;
 mod tunnel;

@@ -1,6 +1,6 @@
 //! The API of one node: what it runs by, and its accept loop.
 //!
-//! Invariant: a connection beyond the cap is answered and closed at once, and none is left when [`Api::run`] ends
+//! Invariant: a connection beyond the cap, or its address's share of it, is answered and closed at once, and none is left when [`Api::run`] ends
 //! but those that outstay the grace.
 
 use std::future::Future;
@@ -17,18 +17,21 @@ use hyper_util::service::TowerToHyperService;
 use swiftproxy_core::node::Node;
 use swiftproxy_stats::Sampler;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use crate::access::Failures;
 use crate::config::{ApiConfig, Settings};
-use crate::io::Held;
+use crate::io::{Held, Slot};
 use crate::routes;
+use crate::share::Shares;
 
 /// The bounds of everything a peer can make us wait for or hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounds {
     /// Connections at a time.
     pub(crate) connections: u32,
+    /// Those of one address.
+    pub(crate) share: u32,
     /// For a request's head, idle connections included.
     pub(crate) head: Duration,
     /// For a request's body.
@@ -51,6 +54,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             connections: 256,
+            share: 128,
             head: Duration::from_secs(10),
             body: Duration::from_secs(10),
             write: Duration::from_secs(30),
@@ -97,6 +101,7 @@ pub struct Api {
     pub(crate) sockets: watch::Sender<Option<Arc<TcpListener>>>,
     on_bind: OnceLock<OnBind>,
     pub(crate) slots: Arc<Semaphore>,
+    shares: Arc<Shares>,
 }
 
 /// The address that was asked for, and the one it became.
@@ -113,6 +118,7 @@ impl Api {
 
     pub(crate) fn with_bounds(node: Arc<Node>, bounds: Bounds) -> Arc<Self> {
         let slots = Arc::new(Semaphore::new(bounds.connections as usize));
+        let shares = Shares::new(bounds.share);
         let shared = Shared {
             sampler: Sampler::new(node.clone()),
             node,
@@ -127,6 +133,7 @@ impl Api {
             sockets: watch::Sender::default(),
             on_bind: OnceLock::new(),
             slots,
+            shares,
         })
     }
 
@@ -204,7 +211,8 @@ impl Api {
 
     fn take(&self, stream: TcpStream, peer: SocketAddr, router: &Router) {
         let Ok(local) = stream.local_addr() else { return };
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+        let slot = self.slots.clone().try_acquire_owned().ok();
+        let Some(slot) = slot.zip(self.shares.take(peer.ip())) else {
             // As much of it as the empty send queue takes at once, which is all of it.
             let _ = stream.try_write(FULL);
             return;
@@ -230,13 +238,7 @@ async fn accept(socket: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAd
     }
 }
 
-async fn connection(
-    shared: Arc<Shared>,
-    router: Router,
-    stream: TcpStream,
-    via: Via,
-    slot: OwnedSemaphorePermit,
-) {
+async fn connection(shared: Arc<Shared>, router: Router, stream: TcpStream, via: Via, slot: Slot) {
     let service = TowerToHyperService::new(router.layer(axum::Extension(via)));
     let held = Held::new(stream, shared.bounds.write, slot);
     let serving = hyper::server::conn::http1::Builder::new()

@@ -40,6 +40,18 @@ async fn connections_beyond_the_cap() {
 }
 
 #[tokio::test]
+async fn an_address_takes_no_more_than_its_share() {
+    let running = start_with(&table(None), Bounds { connections: 10, share: 2, ..quick() });
+    let _held = [
+        websocket(running.addr, "/v1/stats", &[]).await.unwrap(),
+        websocket(running.addr, "/v1/stats", &[]).await.unwrap(),
+    ];
+    let answer = raw(running.addr, "").await;
+    assert_eq!((answer.status, answer.label().as_str()), (503, "too_many_connections"), "{answer:?}");
+    assert_eq!(running.api.slots.available_permits(), 8, "nothing of it stays taken");
+}
+
+#[tokio::test]
 async fn a_peer_that_answers_no_ping_is_let_go_of() {
     let running = start_with(&table(None), Bounds { ping: Duration::from_millis(50), ..quick() });
     let mut client = websocket(running.addr, "/v1/stats", &[]).await.unwrap();
