@@ -72,7 +72,11 @@ impl Proxy {
 
     /// The same, without waiting for anything.
     pub fn spawn(folder: &Arc<TempDir>, file: PathBuf, more: &[&str]) -> Self {
-        let mut command = swiftproxy();
+        Self::spawn_as(swiftproxy(), folder, file, more)
+    }
+
+    /// The same in surroundings that were prepared.
+    pub fn spawn_as(mut command: Command, folder: &Arc<TempDir>, file: PathBuf, more: &[&str]) -> Self {
         command.arg("run").arg("-c").arg(&file).args(more);
         Self::spawn_by(command, folder, file)
     }

@@ -1,10 +1,12 @@
 //! What a network, a disk or an operator does to a node while it works: bytes are counted on both sides of it.
 
 mod certificate;
+mod clock;
 mod config;
 mod crash;
 mod descriptors;
 mod disk;
+mod interface;
 mod link;
 mod store;
 mod targets;
