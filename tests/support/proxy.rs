@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -48,6 +49,7 @@ pub struct Proxy {
     file: PathBuf,
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
@@ -95,7 +97,7 @@ impl Proxy {
             command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().expect("piped"));
-        std::thread::spawn({
+        let reader = std::thread::spawn({
             let log = log.clone();
             move || {
                 for line in lines.lines().map_while(Result::ok) {
@@ -105,7 +107,7 @@ impl Proxy {
                 }
             }
         });
-        Self { folder: folder.clone(), file, child, log }
+        Self { folder: folder.clone(), file, child, log, reader: Some(reader) }
     }
 
     /// What it has logged so far.
@@ -167,10 +169,11 @@ impl Proxy {
         assert!(status.expect("kill runs").success());
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for all that it logged.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let status =
             until_within(Duration::from_secs(30), "the node ends", || self.child.try_wait().expect("waits"));
+        self.reader.take().expect("nobody took it").join().expect("no panic");
         (status, self.log())
     }
 
