@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use libfuzzer_sys::fuzz_target;
 use swiftproxy_fuzz::frames::{echo, frames};
-use swiftproxy_wire::h2::{H2End, client_builder, server_builder};
+use swiftproxy_wire::h2::{H2End, Queue, client_builder, server_builder};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
@@ -55,11 +55,12 @@ impl AsyncWrite for Peer {
 
 async fn serve(peer: Peer) -> Result<(), h2::Error> {
     let mut connection = server_builder().handshake::<_, Bytes>(peer).await?;
+    let queue = Queue::default();
     while let Some(next) = connection.accept().await {
         let (request, mut respond) = next?;
         if request.method() == Method::CONNECT {
             let send = respond.send_response(Response::new(()), false)?;
-            tokio::task::spawn_local(echo(H2End::new(send, request.into_body())));
+            tokio::task::spawn_local(echo(H2End::new(send, request.into_body(), queue.clone())));
         } else {
             respond.send_response(Response::builder().status(405).body(()).unwrap_or_default(), true)?;
         }
@@ -70,13 +71,15 @@ async fn serve(peer: Peer) -> Result<(), h2::Error> {
 async fn ask(peer: Peer) -> Result<(), h2::Error> {
     let (mut requests, connection) = client_builder().handshake::<_, Bytes>(peer).await?;
     let connection = tokio::task::spawn_local(connection);
+    let queue = Queue::default();
     for _ in 0..3 {
         requests = requests.ready().await?;
         let request = Request::builder().method(Method::CONNECT).uri("example.com:443").body(());
         let (response, send) = requests.send_request(request.expect("a request"), false)?;
+        let queue = queue.clone();
         tokio::task::spawn_local(async move {
             let response = response.await.map_err(swiftproxy_wire::h2::io_error)?;
-            echo(H2End::new(send, response.into_body())).await
+            echo(H2End::new(send, response.into_body(), queue)).await
         });
     }
     drop(requests);
