@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 use swiftproxy_core::error::BuildError;
 use swiftproxy_core::secret::Secret;
 
-use crate::origin::{Origin, is_name};
+use crate::origin::{Origin, is_name, is_ours};
 
 /// The HTTP API and the stats socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -78,6 +78,18 @@ impl ApiConfig {
 fn is_secret(secret: &Secret) -> bool {
     let text = secret.expose();
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+impl ApiConfig {
+    /// Whether a request whose `Host` is that is meant for this API, and none for another that was pointed here.
+    pub fn hears(&self, host: &str) -> bool {
+        is_ours(host, &Settings::new(self))
+    }
+
+    /// Whether a page of that origin may ask.
+    pub fn allows_origin(&self, origin: &str) -> bool {
+        Settings::new(self).allows_origin(origin)
+    }
 }
 
 /// What of the table every request is judged by.
