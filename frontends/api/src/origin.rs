@@ -77,7 +77,8 @@ fn authority_of(text: &str) -> Option<(Host, Option<u16>)> {
 }
 
 fn port_of(text: &str) -> Option<u16> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    let digits = text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok())?
 }
 
 /// Whether that is a host's name and nothing else.
@@ -126,6 +127,7 @@ mod tests {
             "localhost:",
             "localhost:x",
             "localhost:99999",
+            "localhost:000080",
             "localhost:+80",
             "user@127.0.0.1",
             "[::1",
