@@ -114,7 +114,7 @@ impl Client {
         self.shared.table().streams.len()
     }
 
-    /// The round trip of the last answered ping.
+    /// The round trip of the link.
     pub fn round_trip(&self) -> Option<Duration> {
         self.shared.round_trip()
     }

@@ -15,8 +15,16 @@ use super::frame::Code;
 use super::shared::Ending;
 use crate::record::pool;
 
-/// A window that drains its half this fast is too small, however short the round trip.
-const BRISK: Duration = Duration::from_millis(8);
+/// What a stream drains in this time fits into its window, however short the round trip, up to [`STEADY`]: reader and
+/// sender take turns on a busy machine.
+const TURN: Duration = Duration::from_millis(16);
+
+/// Bytes in a window that keep a sender busy while its reader has its turn. More would only wait for the reader, and
+/// hold up what comes behind it on the connection.
+const STEADY: u64 = 256 << 10;
+
+/// How long a rate is measured at least, so that a burst does not count as one.
+const PERIOD: Duration = Duration::from_millis(5);
 
 /// Windows from here on are bulk's, whose buffers are kept for the next.
 const LARGE: u32 = 256 << 10;
@@ -42,8 +50,9 @@ pub(super) struct State {
     target: u32,
     /// What of that is beyond the initial window.
     extra: u32,
-    /// When the peer was given credit last.
-    credited: Option<Instant>,
+    /// Since when the rate is measured at which it drains, and what it drained since.
+    since: Option<Instant>,
+    drained: u32,
     /// What we may still send.
     pub(super) window: i64,
     /// The peer has ended its side.
@@ -111,7 +120,8 @@ impl Stream {
                 allowed: allowed.into(),
                 target: allowed,
                 extra: 0,
-                credited: None,
+                since: None,
+                drained: 0,
                 window: window.into(),
                 ended: false,
                 finished: false,
@@ -242,6 +252,27 @@ impl State {
         self.target = u32::try_from(target.clamp(1, MOST.into())).unwrap_or(MOST);
     }
 
+    /// How much its window lacks of three round trips at the rate at which it drains lately, and of a turn. Three, for up
+    /// to half a window waits to be credited, and a sender that is held up by its window is to have twice as much.
+    fn too_small_by(&mut self, round_trip: Duration) -> u32 {
+        let now = Instant::now();
+        let Some(since) = self.since else {
+            (self.since, self.drained) = (Some(now), 0);
+            return 0;
+        };
+        let took = now - since;
+        if took < PERIOD.max(round_trip) {
+            return 0;
+        }
+        self.since = Some(now);
+        let drained = u128::from(std::mem::take(&mut self.drained));
+        let in_time = |time: Duration| {
+            u64::try_from(drained * time.as_nanos() / took.as_nanos().max(1)).unwrap_or(u64::MAX)
+        };
+        let right = in_time(3 * round_trip).saturating_add(in_time(TURN).min(STEADY));
+        u32::try_from(right).unwrap_or(MOST).min(MOST).saturating_sub(self.target)
+    }
+
     /// Takes note that `n` bytes were consumed; the credit that the peer is to be given now, if any. `grow` says
     /// whether a window may become that much larger.
     pub(super) fn consume(
@@ -251,6 +282,7 @@ impl State {
         grow: impl FnOnce(u32) -> bool,
     ) -> Option<u32> {
         self.unread = self.unread.saturating_sub(n);
+        self.drained = self.drained.saturating_add(n);
         if self.ended || self.broken.is_some() {
             return None;
         }
@@ -258,13 +290,8 @@ impl State {
         if due < i64::from(self.target / 2).max(1) {
             return None;
         }
-        let now = Instant::now();
-        let more = self.target.min(MOST.saturating_sub(self.target));
-        if let Some(last) = self.credited.replace(now)
-            && now - last < BRISK.max(2 * round_trip)
-            && more > 0
-            && grow(more)
-        {
+        let more = self.too_small_by(round_trip);
+        if more > 0 && grow(more) {
             self.target += more;
             self.extra += more;
         }
@@ -280,40 +307,42 @@ mod tests {
 
     const RTT: Duration = Duration::from_millis(50);
 
+    /// Drains a stream as fast as its window allows, but no more than `most` bytes a round trip, for so many round
+    /// trips; its window in the end.
+    async fn drain(most: u32, round_trip: Duration, times: u32) -> u32 {
+        let stream = Stream::new(1, 0, 64 << 10);
+        for _ in 0..times {
+            {
+                let mut state = stream.lock();
+                let n = u32::try_from(state.allowed).unwrap().min(most);
+                state.receive(n).unwrap();
+                for piece in [n / 2, n - n / 2] {
+                    state.consume(piece, round_trip, |_| true);
+                }
+                assert!(state.allowed + i64::from(state.unread) <= state.target.into());
+            }
+            tokio::time::advance(round_trip).await;
+        }
+        stream.lock().target
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_window_grows_with_what_drains() {
-        let stream = Stream::new(1, 0, 64 << 10);
-        let mut state = stream.lock();
-        let mut windows = Vec::new();
-        for _ in 0..20 {
-            while state.allowed >= 16 << 10 {
-                state.receive(16 << 10).unwrap();
-                state.consume(16 << 10, RTT, |_| true);
-                if state.target == MOST {
-                    break;
-                }
-            }
-            windows.push(state.target);
-            if state.target == MOST {
-                break;
-            }
-        }
-        assert_eq!(windows.last(), Some(&MOST), "{windows:?}");
+        assert_eq!(drain(u32::MAX, RTT, 8).await, MOST);
+        let fits = drain(500_000, RTT, 50).await;
+        assert!((1_000_000..2_500_000).contains(&fits), "{fits}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_drain_leaves_it_as_it_is() {
-        let stream = Stream::new(1, 0, 64 << 10);
-        for _ in 0..1000 {
-            {
-                let mut state = stream.lock();
-                state.receive(16 << 10).unwrap();
-                state.consume(16 << 10, RTT, |_| true);
-                assert!(state.allowed + i64::from(state.unread) <= 64 << 10);
-            }
-            tokio::time::advance(Duration::from_millis(60)).await;
-        }
-        assert_eq!(stream.lock().target, 64 << 10);
+        assert_eq!(drain(16 << 10, RTT, 1000).await, 64 << 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_drains_next_door_needs_no_more_than_a_turn() {
+        // 1 GB/s.
+        let fits = drain(100_000, Duration::from_micros(100), 10_000).await;
+        assert!((STEADY..3 * STEADY).contains(&fits.into()), "{fits}");
     }
 
     #[tokio::test]

@@ -187,14 +187,18 @@ impl Shared {
         lock(&self.table)
     }
 
-    /// The round trip of the last answered ping.
+    /// The round trip of the link.
     pub(in crate::lean) fn round_trip(&self) -> Option<Duration> {
         let nanos = self.round_trip.load(Relaxed);
         (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
     }
 
+    /// Takes note of a ping's answer. The shortest counts, for others waited behind data; a longer one by and by, for
+    /// routes change.
     pub(in crate::lean) fn set_round_trip(&self, took: Duration) {
-        self.round_trip.store(took.as_nanos().try_into().unwrap_or(u64::MAX), Relaxed);
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.round_trip.load(Relaxed);
+        self.round_trip.store(took.min(before.saturating_add(before / 4)), Relaxed);
     }
 
     /// Ends the connection, for the first reason given.
