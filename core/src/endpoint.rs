@@ -7,7 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Which end failed while one read straight from the other.
@@ -86,6 +86,10 @@ pub trait Endpoint: Send {
     }
 }
 
+/// Whether a read that gave less than there was room for will be followed by an event of its own once there is more, as
+/// with epoll's edges (epoll(7), questions and answers, 9).
+const TELLS_BY_SHORT_READS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// A TCP connection, with the bytes that were read ahead of the relay (early data).
 #[derive(Debug)]
 pub struct Tcp {
@@ -150,12 +154,24 @@ impl Endpoint for Tcp {
             let first = into.iter_mut().find(|slice| !slice.is_empty());
             return first.map_or(Poll::Ready(Ok(0)), |first| self.poll_read(cx, first));
         }
+        let room: usize = into.iter().map(|slice| slice.len()).sum();
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read_vectored(into) {
+            let mut read = None;
+            let outcome = self.stream.try_io(Interest::READABLE, || {
+                let n = self.stream.try_read_vectored(into)?;
+                read = Some(n);
+                // Less than there was room for: the socket is empty, and need not be asked to say so.
+                if TELLS_BY_SHORT_READS && 0 < n && n < room {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(n)
+            });
+            match (read, outcome) {
+                (Some(n), _) => return Poll::Ready(Ok(n)),
                 // Only now is it known that nothing is there; the next look waits.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (None, outcome) => return Poll::Ready(outcome),
             }
         }
     }

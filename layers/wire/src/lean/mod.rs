@@ -39,7 +39,7 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const INITIAL_MOST: u32 = 64 << 10;
 const INITIAL_LEAST: u32 = 8 << 10;
 
-/// Bytes of all streams' initial windows together.
+/// Bytes of all streams' initial windows together, of all connections of the process.
 const INITIAL_BUDGET: u32 = 32 << 20;
 
 /// The initial window that fits so many streams; in powers of two, so that it seldom changes.

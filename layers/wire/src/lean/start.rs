@@ -23,6 +23,7 @@ use super::inward::Inward;
 use super::out::Out;
 use super::server::Server;
 use super::shared::{Ending, Role, Shared};
+use super::stream;
 use super::{CONNECTION_WINDOW, MAX_STREAMS, head, initial_window};
 use crate::record::Channel;
 use crate::socket::expect_reader;
@@ -32,7 +33,7 @@ const CLEAR_FRAME: u32 = 256 << 10;
 
 /// Bytes that may wait in the kernel and are not sent yet: what comes next does not wait behind more.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const NOT_SENT: u32 = 128 * 1024;
+const NOT_SENT: u32 = 32 * 1024;
 
 /// Bytes by which the windows of all streams of a connection may grow together.
 const GROWN_CLIENT: u64 = 64 << 20;
@@ -118,7 +119,7 @@ fn start(
         Role::Server => GROWN_SERVER,
     };
     let shared = Arc::new(Shared::new(role, Out::new(write, seal), grown));
-    let window = initial_window(1);
+    let window = initial_window(stream::open());
     let settings = Settings {
         table_size: Some(0),
         max_streams: (role == Role::Server).then_some(MAX_STREAMS),

@@ -32,6 +32,42 @@ const LARGE: u32 = 256 << 10;
 /// Bytes of a stream's largest window.
 pub(super) const MOST: u32 = 4 << 20;
 
+/// Streams of the whole process that may hold received bytes; of a thread where tests run side by side.
+mod open {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    #[cfg(not(test))]
+    static OPEN: AtomicUsize = AtomicUsize::new(0);
+    #[cfg(test)]
+    thread_local! {
+        static OPEN: AtomicUsize = const { AtomicUsize::new(0) };
+    }
+
+    fn with<T>(f: impl FnOnce(&AtomicUsize) -> T) -> T {
+        #[cfg(not(test))]
+        return f(&OPEN);
+        #[cfg(test)]
+        OPEN.with(f)
+    }
+
+    pub(super) fn enter() {
+        with(|open| open.fetch_add(1, Relaxed));
+    }
+
+    pub(super) fn leave() {
+        with(|open| open.fetch_sub(1, Relaxed));
+    }
+
+    pub(super) fn count() -> usize {
+        with(|open| open.load(Relaxed))
+    }
+}
+
+/// How many streams there are, whichever connection they are of: their windows have one budget.
+pub(super) fn open() -> usize {
+    open::count()
+}
+
 /// A stream.
 pub(super) struct Stream {
     pub(super) id: u32,
@@ -112,6 +148,7 @@ pub(super) struct Overrun;
 impl Stream {
     /// A stream on which either side may send so much at first.
     pub(super) fn new(id: u32, window: u32, allowed: u32) -> Self {
+        open::enter();
         Self {
             id,
             state: Mutex::new(State {
@@ -164,6 +201,12 @@ impl Stream {
         wake(reader);
         wake(writer);
         true
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        open::leave();
     }
 }
 
