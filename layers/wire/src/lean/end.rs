@@ -99,9 +99,13 @@ impl Endpoint for End {
             return Poll::Ready(Err(self.shared.broken(broken)));
         }
         state.await_reading(cx);
+        // It is empty; what comes next finds one in the pool.
+        let spare = std::mem::take(&mut state.queue);
         drop(state);
-        if self.held.capacity() > 0 {
-            pool::give_vec(std::mem::take(&mut self.held));
+        for buffer in [spare, std::mem::take(&mut self.held)] {
+            if buffer.capacity() > 0 {
+                pool::give_vec(buffer);
+            }
         }
         Poll::Pending
     }

@@ -27,7 +27,7 @@ const STEADY: u64 = 256 << 10;
 const PERIOD: Duration = Duration::from_millis(5);
 
 /// Windows from here on are bulk's, whose buffers are kept for the next.
-const LARGE: u32 = 256 << 10;
+const LARGE: u32 = 128 << 10;
 
 /// Bytes of a stream's largest window.
 pub(super) const MOST: u32 = 4 << 20;
