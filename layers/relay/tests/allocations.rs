@@ -26,12 +26,13 @@ use tokio::runtime::{Builder, Runtime};
 const MUCH: usize = 64 << 20;
 /// What each of many sessions transfers before it idles.
 const LITTLE: usize = 1 << 20;
-const SESSIONS: usize = 50;
+const SESSIONS: usize = 100;
 /// What passes for one allocation, at the least: a partial write's remainder, the credit for a window. A chunk or
 /// frame is 16 KiB.
 const FOR_ONE: usize = 50 * (16 << 10);
-/// What a session may keep when it idles after use, above what it held before: far less than any buffer.
-const KEPT: i64 = 512;
+/// What a session may keep when it idles after use, above what it held before: less than half of any buffer. The pools
+/// that all sessions share may have grown by two or three meanwhile, which is in it.
+const KEPT: i64 = 7 << 10;
 
 const WATCH: Watch = Watch {
     quiet: Duration::from_secs(600),

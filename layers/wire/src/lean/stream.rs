@@ -27,7 +27,7 @@ const STEADY: u64 = 256 << 10;
 const PERIOD: Duration = Duration::from_millis(5);
 
 /// Windows from here on are bulk's, whose buffers are kept for the next.
-const LARGE: u32 = 128 << 10;
+const LARGE: u32 = 256 << 10;
 
 /// Bytes of a stream's largest window.
 pub(super) const MOST: u32 = 4 << 20;
@@ -267,8 +267,9 @@ impl State {
             if self.queue.capacity() == 0 && self.target >= LARGE {
                 self.queue = pool::take_vec();
             }
-            // Doubled, but not beyond what may ever be there.
-            let capacity = (2 * self.queue.capacity()).min(self.target as usize).max(need);
+            // Doubled, but not beyond what may ever be there; bulk's from the start large enough to be kept.
+            let least = if self.target >= LARGE { need.max(pool::WORTH) } else { need };
+            let capacity = (2 * self.queue.capacity()).min(self.target as usize).max(least);
             self.queue.reserve_exact(capacity - self.queue.len());
         }
         self.queue.extend_from_slice(bytes);

@@ -1,7 +1,7 @@
 //! Buffers that a worker's connections share, so that one that is idle owns none.
 //!
-//! Invariant: a thread keeps no more than [`KEPT`] of them, and of vectors no more than [`KEPT_BYTES`]; what a buffer held before is not shown to whom it goes next, for
-//! everyone reads only what they wrote.
+//! Invariant: a thread keeps no more than [`KEPT`] of them, and of vectors no more than [`KEPT_BYTES`]; what a buffer held
+//! before is not shown to whom it goes next, for everyone reads only what they wrote.
 
 use std::cell::RefCell;
 
@@ -16,7 +16,7 @@ thread_local! {
 }
 
 /// Capacities from here on are worth keeping.
-const WORTH: usize = 64 * 1024;
+pub(crate) const WORTH: usize = 64 * 1024;
 
 /// Bytes of all vectors that are kept: a few streams' largest windows.
 const KEPT_BYTES: usize = 16 << 20;

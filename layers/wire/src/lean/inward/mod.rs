@@ -28,6 +28,9 @@ use super::{CONNECTION_WINDOW, MAX_STREAMS};
 /// Bytes of the payload of a frame that is no DATA.
 const MAX_CONTROL: usize = frame::DEFAULT_MAX_FRAME as usize;
 
+/// What a connection keeps for the payload of the next such frame: the commonest tell of windows and pings.
+const SMALL_CONTROL: usize = 64;
+
 /// Bytes of one header block, and frames that it may come in.
 const MAX_BLOCK: usize = 2 * head::MAX_FIELDS;
 const MAX_CONTINUATIONS: u32 = 8;
@@ -150,7 +153,7 @@ impl Inward {
         {
             stream.wake_reader();
         }
-        if self.payload.capacity() > 0 && self.left == 0 {
+        if self.payload.capacity() > SMALL_CONTROL && self.left == 0 {
             self.payload = Vec::new();
         }
     }
