@@ -254,7 +254,8 @@ impl State {
     pub(super) fn receive(&mut self, length: u32) -> Result<(), Overrun> {
         self.allowed -= i64::from(length);
         self.unread += length;
-        if self.allowed < 0 { Err(Overrun) } else { Ok(()) }
+        // A window that was made smaller may be below zero; an empty frame needs none (RFC 9113 §6.9.1).
+        if self.allowed < 0 && length > 0 { Err(Overrun) } else { Ok(()) }
     }
 
     /// Keeps received bytes for the stream's end.
@@ -407,8 +408,19 @@ mod tests {
         state.receive(700).unwrap();
         state.shift_allowed(-500);
         assert_eq!(state.allowed, -200);
+        assert_eq!(state.receive(0), Ok(()), "the end needs no window");
         assert_eq!(state.consume(200, RTT, |_| false), None, "its own half is not back yet");
         assert_eq!(state.consume(500, RTT, |_| false), Some(700));
+    }
+
+    #[tokio::test]
+    async fn what_was_too_little_for_credit_is_credited_when_the_window_shrinks_below_it() {
+        let stream = Stream::new(1, 0, 1000);
+        let mut state = stream.lock();
+        state.receive(400).unwrap();
+        assert_eq!(state.consume(400, RTT, |_| false), None, "less than half");
+        state.shift_allowed(-900);
+        assert_eq!(state.consume(0, RTT, |_| false), Some(400), "nothing would come to ask again");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Everything that is neither data nor headers (RFC 9113 §6.3 to §6.9).
 
+use std::time::Duration;
+
 use super::*;
 
 impl Inward {
@@ -104,10 +106,20 @@ impl Inward {
         let table = self.shared.table();
         let before = self.shared.own_initial.swap(window, Relaxed);
         let delta = i64::from(window) - i64::from(before);
+        let mut credits = Vec::new();
         if delta != 0 {
             for stream in table.streams.values() {
-                stream.lock().shift_allowed(delta);
+                let mut state = stream.lock();
+                state.shift_allowed(delta);
+                // What was too little to be credited may be more than the whole window now, with nothing left to come.
+                if let Some(credit) = state.consume(0, Duration::ZERO, |_| false) {
+                    credits.push((stream.id, credit));
+                }
             }
+        }
+        drop(table);
+        for (stream, credit) in credits {
+            self.shared.credit(stream, credit);
         }
     }
 

@@ -247,6 +247,9 @@ impl Shared {
     /// Follows the peer's initial window, and acknowledges it: before any data makes use of a larger one, after the
     /// last that makes use of the old one where it is smaller. None where a window becomes larger than may be.
     pub(in crate::lean) fn set_peer_initial(&self, size: u32, acknowledge: impl Fn()) -> Option<()> {
+        // Nobody is between sealing control frames and sending data that a window allows: whatever is sent under the old
+        // window goes out before the acknowledgement, whatever is sent under the new one after it.
+        let out = lock(&self.out);
         // Only the driver changes it.
         let delta = i64::from(size) - i64::from(self.peer_initial.load(Relaxed));
         if delta >= 0 {
@@ -270,11 +273,12 @@ impl Shared {
             }
         }
         drop(table);
-        for stream in opened {
-            stream.wake_writer();
-        }
         if delta < 0 {
             acknowledge();
+        }
+        drop(out);
+        for stream in opened {
+            stream.wake_writer();
         }
         wide
     }
