@@ -27,7 +27,7 @@ async fn serve(stream: TcpStream) {
     if !lean::knows(&mut channel).await.unwrap_or(false) {
         return;
     }
-    let (mut server, driver) = lean::serve(channel, WATCH);
+    let (mut server, driver) = lean::serve(channel, WATCH, &lean::Budget::default());
     let driver = tokio::spawn(driver);
     while let Some((request, responder)) = server.accept().await {
         let connect = request.method() == Method::CONNECT;

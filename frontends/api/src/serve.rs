@@ -1,7 +1,7 @@
 //! The API of one node: what it runs by, and its accept loop.
 //!
-//! Invariant: a connection beyond the cap, or its address's share of it, is answered and closed at once, and none is left when [`Api::run`] ends
-//! but those that outstay the grace.
+//! Invariant: a connection beyond the cap, or its address's share of it, is answered and closed at once, and none is
+//! left when [`Api::run`] ends but those that outstay the grace.
 
 use std::future::Future;
 use std::io;

@@ -91,7 +91,7 @@ async fn stream(tls: bool) -> (End, End, (Client, Server)) {
     };
     let serve = async {
         assert!(lean::knows(&mut far).await.unwrap());
-        let (server, driver) = lean::serve(far, WATCH);
+        let (server, driver) = lean::serve(far, WATCH, &lean::Budget::default());
         tokio::spawn(driver);
         server
     };

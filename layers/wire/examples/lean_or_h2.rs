@@ -107,7 +107,7 @@ async fn streams(engine: &str, count: usize) -> io::Result<Vec<Ends>> {
             lean::Watch { quiet: seconds(15), busy: seconds(3), doubt: seconds(3), patience: seconds(10) };
         let (client, server) = tokio::join!(lean::connect(near, watch, true), async {
             lean::knows(&mut far).await?;
-            let (server, driver) = lean::serve(far, watch);
+            let (server, driver) = lean::serve(far, watch, &lean::Budget::default());
             tokio::spawn(driver);
             Ok::<_, io::Error>(server)
         });

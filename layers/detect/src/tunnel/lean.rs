@@ -12,7 +12,7 @@ use http::{Method, Request, Response};
 use swiftproxy_core::BoxFuture;
 use swiftproxy_core::endpoint::Endpoint;
 use swiftproxy_core::error::Refusal;
-use swiftproxy_wire::lean::{Code, Ending, Responder, Watch, serve as start};
+use swiftproxy_wire::lean::{Budget, Code, Ending, Responder, Watch, serve as start};
 use swiftproxy_wire::record::Channel;
 use swiftproxy_wire::refusal;
 use tokio::time::{Instant, sleep_until};
@@ -28,7 +28,9 @@ const WATCH: Watch = Watch { quiet: IDLE, busy: BUSY, doubt: PATIENCE, patience:
 /// Serves a connection to its end.
 pub(super) async fn serve(ctx: Context, channel: Channel, deadline: Instant) {
     let ctx = Arc::new(ctx);
-    let (mut server, driver) = start(channel, WATCH);
+    // Uploads wait in their windows for their accounts' turns, all of the node's together.
+    let budget = ctx.listener.node().state("lean", Budget::default);
+    let (mut server, driver) = start(channel, WATCH, &budget);
     let (mut driver, mut draining) = (pin!(driver), pin!(ctx.listener.node().draining()));
     let (mut drained, mut judge) = (false, Some(deadline));
     loop {

@@ -67,7 +67,7 @@ impl Client {
             let id = table.latest;
             table.latest += 2;
             let (window, allowed) = (shared.peer_initial.load(Relaxed), shared.own_initial.load(Relaxed));
-            let stream = Arc::new(Stream::new(id, window, allowed));
+            let stream = Arc::new(Stream::new(id, window, allowed, shared.budget.enter()));
             stream.lock().finished = end;
             let first = table.streams.is_empty();
             table.streams.insert(id, stream.clone());

@@ -18,7 +18,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::frame::{self, Code, GOAWAY, PING};
 use super::inward::{Fault, Inward};
 use super::shared::{Ending, Role, Shared, lock};
-use super::stream;
 use crate::record::{self, CLOSE_NOTIFY, Inbox, Next};
 
 /// Batches that are read before others get their turn.
@@ -198,7 +197,7 @@ impl Driver {
     fn take(&mut self) -> Result<(), Ending> {
         let outcome = self.take_all();
         self.inward.rest();
-        self.inward.fit(stream::open());
+        self.inward.fit(self.shared.budget.streams());
         self.shared.kick();
         // Should somebody have been called who does not come.
         self.shared.call_if_free();

@@ -4,6 +4,7 @@
 //! Invariant: it speaks nothing but RFC 9113 and is strict; whatever a peer sends, what is held for it is bounded by
 //! the streams' windows, and an idle stream holds next to nothing.
 
+mod budget;
 mod client;
 mod driver;
 mod end;
@@ -20,6 +21,7 @@ mod stream;
 mod tests;
 mod turns;
 
+pub use budget::Budget;
 pub use client::{Client, OpenError, Opening};
 pub use driver::{Driver, Watch};
 pub use end::End;
@@ -39,7 +41,7 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const INITIAL_MOST: u32 = 64 << 10;
 const INITIAL_LEAST: u32 = 8 << 10;
 
-/// Bytes of all streams' initial windows together, of all connections of the process.
+/// Bytes of the initial windows of all streams that share a [`Budget`].
 const INITIAL_BUDGET: u32 = 32 << 20;
 
 /// The initial window that fits so many streams; in powers of two, so that it seldom changes.

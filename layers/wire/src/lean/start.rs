@@ -13,6 +13,7 @@ use std::task::Poll;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use super::budget::Budget;
 use super::client::Client;
 use super::driver::{Driver, Watch};
 use super::frame::{
@@ -23,7 +24,6 @@ use super::inward::Inward;
 use super::out::Out;
 use super::server::Server;
 use super::shared::{Ending, Role, Shared};
-use super::stream;
 use super::{CONNECTION_WINDOW, MAX_STREAMS, head, initial_window};
 use crate::record::Channel;
 use crate::socket::expect_reader;
@@ -49,7 +49,7 @@ pub async fn connect(
     watch: Watch,
     insist: bool,
 ) -> Result<(Client, Driver), Ending> {
-    let (shared, mut driver) = start(channel, Role::Client, watch, insist, None);
+    let (shared, mut driver) = start(channel, (Role::Client, &Budget::default()), watch, insist, None);
     let client = Client::new(shared);
     poll_fn(|cx| {
         if let Poll::Ready(ending) = Pin::new(&mut driver).poll(cx) {
@@ -62,10 +62,10 @@ pub async fn connect(
 }
 
 /// Begins as a server, of a client that [`knows`] the engine. What was received of it, its preface included, is in
-/// the channel.
-pub fn serve(channel: Channel<TcpStream>, watch: Watch) -> (Server, Driver) {
+/// the channel. Windows of the connections that share `budget` shrink with their streams.
+pub fn serve(channel: Channel<TcpStream>, watch: Watch, budget: &Budget) -> (Server, Driver) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let (shared, driver) = start(channel, Role::Server, watch, false, Some(sender));
+    let (shared, driver) = start(channel, (Role::Server, budget), watch, false, Some(sender));
     (Server::new(shared, receiver), driver)
 }
 
@@ -105,7 +105,7 @@ fn offered(received: &[u8]) -> Option<bool> {
 
 fn start(
     channel: Channel<TcpStream>,
-    role: Role,
+    (role, budget): (Role, &Budget),
     watch: Watch,
     insist: bool,
     arrivals: Option<mpsc::UnboundedSender<super::Arrival>>,
@@ -118,8 +118,8 @@ fn start(
         Role::Client => GROWN_CLIENT,
         Role::Server => GROWN_SERVER,
     };
-    let shared = Arc::new(Shared::new(role, Out::new(write, seal), grown));
-    let window = initial_window(stream::open());
+    let shared = Arc::new(Shared::new(role, Out::new(write, seal), grown, budget.clone()));
+    let window = initial_window(budget.streams());
     let settings = Settings {
         table_size: Some(0),
         max_streams: (role == Role::Server).then_some(MAX_STREAMS),

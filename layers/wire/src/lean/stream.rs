@@ -11,6 +11,7 @@ use std::time::Duration;
 use http::Response;
 use tokio::time::Instant;
 
+use super::budget::Counted;
 use super::frame::Code;
 use super::shared::Ending;
 use crate::record::pool;
@@ -32,46 +33,11 @@ const LARGE: u32 = 256 << 10;
 /// Bytes of a stream's largest window.
 pub(super) const MOST: u32 = 4 << 20;
 
-/// Streams of the whole process that may hold received bytes; of a thread where tests run side by side.
-mod open {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-    #[cfg(not(test))]
-    static OPEN: AtomicUsize = AtomicUsize::new(0);
-    #[cfg(test)]
-    thread_local! {
-        static OPEN: AtomicUsize = const { AtomicUsize::new(0) };
-    }
-
-    fn with<T>(f: impl FnOnce(&AtomicUsize) -> T) -> T {
-        #[cfg(not(test))]
-        return f(&OPEN);
-        #[cfg(test)]
-        OPEN.with(f)
-    }
-
-    pub(super) fn enter() {
-        with(|open| open.fetch_add(1, Relaxed));
-    }
-
-    pub(super) fn leave() {
-        with(|open| open.fetch_sub(1, Relaxed));
-    }
-
-    pub(super) fn count() -> usize {
-        with(|open| open.load(Relaxed))
-    }
-}
-
-/// How many streams there are, whichever connection they are of: their windows have one budget.
-pub(super) fn open() -> usize {
-    open::count()
-}
-
 /// A stream.
 pub(super) struct Stream {
     pub(super) id: u32,
     state: Mutex<State>,
+    _counted: Counted,
 }
 
 /// What happens to it.
@@ -147,10 +113,10 @@ pub(super) struct Overrun;
 
 impl Stream {
     /// A stream on which either side may send so much at first.
-    pub(super) fn new(id: u32, window: u32, allowed: u32) -> Self {
-        open::enter();
+    pub(super) fn new(id: u32, window: u32, allowed: u32, counted: Counted) -> Self {
         Self {
             id,
+            _counted: counted,
             state: Mutex::new(State {
                 queue: Vec::new(),
                 unread: 0,
@@ -201,12 +167,6 @@ impl Stream {
         wake(reader);
         wake(writer);
         true
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        open::leave();
     }
 }
 
@@ -349,13 +309,14 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lean::budget::Budget;
 
     const RTT: Duration = Duration::from_millis(50);
 
     /// Drains a stream as fast as its window allows, but no more than `most` bytes a round trip, for so many round
     /// trips; its window in the end.
     async fn drain(most: u32, round_trip: Duration, times: u32) -> u32 {
-        let stream = Stream::new(1, 0, 64 << 10);
+        let stream = Stream::new(1, 0, 64 << 10, Budget::default().enter());
         for _ in 0..times {
             {
                 let mut state = stream.lock();
@@ -392,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn unread_bytes_are_bounded_by_the_window() {
-        let stream = Stream::new(1, 0, 1000);
+        let stream = Stream::new(1, 0, 1000, Budget::default().enter());
         let mut state = stream.lock();
         state.receive(600).unwrap();
         assert_eq!(state.consume(400, RTT, |_| false), None, "less than half");
@@ -403,7 +364,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_initial_window_that_shrinks_takes_credit_back() {
-        let stream = Stream::new(1, 0, 1000);
+        let stream = Stream::new(1, 0, 1000, Budget::default().enter());
         let mut state = stream.lock();
         state.receive(700).unwrap();
         state.shift_allowed(-500);
@@ -415,7 +376,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_too_little_for_credit_is_credited_when_the_window_shrinks_below_it() {
-        let stream = Stream::new(1, 0, 1000);
+        let stream = Stream::new(1, 0, 1000, Budget::default().enter());
         let mut state = stream.lock();
         state.receive(400).unwrap();
         assert_eq!(state.consume(400, RTT, |_| false), None, "less than half");

@@ -147,7 +147,7 @@ async fn serve_lean(tls: TlsAcceptor, stream: TcpStream, shared: Arc<Shared>) {
     if !lean::knows(&mut channel).await.is_ok_and(|knows| knows) {
         return;
     }
-    let (mut server, driver) = lean::serve(channel, super::super::silence::WATCH);
+    let (mut server, driver) = lean::serve(channel, super::super::silence::WATCH, &lean::Budget::default());
     let mut streams = JoinSet::new();
     streams.spawn(async move {
         driver.await;

@@ -126,6 +126,7 @@ impl Inward {
             id,
             self.shared.peer_initial.load(Relaxed),
             self.shared.own_initial.load(Relaxed),
+            self.shared.budget.enter(),
         ));
         stream.lock().ended = end_stream;
         table.streams.insert(id, stream.clone());

@@ -21,6 +21,7 @@ use atomic_waker::AtomicWaker;
 use swiftproxy_core::endpoint::DrawError;
 use tokio::sync::Notify;
 
+use super::budget::Budget;
 use super::frame::{self, Code, DEFAULT_MAX_FRAME, DEFAULT_WINDOW, MOST_WINDOW, RST_STREAM, WINDOW_UPDATE};
 use super::out::{FRAME, Failed, Out, SLOTS};
 use super::stream::{Broken, Stream};
@@ -119,6 +120,8 @@ pub(in crate::lean) struct Shared {
     /// Window that streams were given beyond the initial one, and its bound.
     grown: AtomicU64,
     most_grown: u64,
+    /// What the initial windows come out of.
+    pub(in crate::lean) budget: Budget,
     /// Nanoseconds.
     round_trip: AtomicU64,
     /// Requests that wait for their answers.
@@ -145,7 +148,7 @@ pub(in crate::lean) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(in crate::lean) fn new(role: Role, out: Out, most_grown: u64) -> Self {
+    pub(in crate::lean) fn new(role: Role, out: Out, most_grown: u64, budget: Budget) -> Self {
         let (latest, peer_max) = match role {
             Role::Client => (1, 0),
             Role::Server => (0, 0),
@@ -168,6 +171,7 @@ impl Shared {
             table: Mutex::new(table),
             grown: AtomicU64::new(0),
             most_grown,
+            budget,
             round_trip: AtomicU64::new(u64::MAX),
             unanswered: AtomicUsize::new(0),
             moved: AtomicU64::new(0),

@@ -23,7 +23,7 @@ impl Rogue {
         socket.write_all(&hello).await.unwrap();
         let mut far = Channel::clear(far, Vec::new());
         assert!(knows(&mut far).await.unwrap());
-        let (server, driver) = serve(far, WATCH);
+        let (server, driver) = serve(far, WATCH, &Budget::default());
         let mut rogue = Self { socket, server, driver: tokio::spawn(driver) };
         // Settings, window, ping, acknowledgement.
         for _ in 0..4 {
@@ -297,7 +297,7 @@ async fn something_before_the_settings() {
         socket.write_all(&[&PREFACE[..], &frame].concat()).await.unwrap();
         let mut far = Channel::clear(far, Vec::new());
         assert!(!knows(&mut far).await.unwrap());
-        let (_server, driver) = serve(far, WATCH);
+        let (_server, driver) = serve(far, WATCH, &Budget::default());
         assert!(matches!(driver.await, Ending::Fault(Code::PROTOCOL_ERROR, _)));
     }
 }

@@ -1,5 +1,7 @@
 //! Windows.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::*;
 
 #[tokio::test]
@@ -51,16 +53,53 @@ async fn many_streams_have_small_windows() {
     for _ in 0..1500 {
         ends.push(pair.stream().await);
     }
-    // Both ends are of this process, so twice as many. The server has announced smaller windows; those that are open
-    // have them too.
+    // The server has announced smaller ones; those that are open have them too.
     let (near, _) = ends.first_mut().unwrap();
-    assert_eq!(stuff(near).await, 8 << 10);
+    assert_eq!(stuff(near).await, 16 << 10);
     let (near, _) = ends.last_mut().unwrap();
-    assert_eq!(stuff(near).await, 8 << 10);
+    assert_eq!(stuff(near).await, 16 << 10);
     for (near, far) in &mut ends {
         poll_fn(|cx| far.poll_write(cx, b"x")).await.unwrap();
         let mut one = [0; 4];
         assert_eq!(poll_fn(|cx| near.poll_read(cx, &mut one)).await.unwrap(), 1);
+    }
+}
+
+/// Bytes too few for credit were sent before; the smaller window leaves less than none.
+#[tokio::test]
+async fn a_window_that_shrinks_below_what_was_sent_neither_stalls_nor_resets() {
+    for (read_before, more) in [(true, 20_000), (false, 0)] {
+        let mut pair = Pair::new(true).await;
+        let (mut near, mut far) = pair.stream().await;
+        let mut buffer = vec![0; 30_000];
+        let first = pattern(buffer.len(), 1);
+        assert_eq!(poll_fn(|cx| near.poll_write(cx, &first)).await.unwrap(), first.len());
+        let mut read = 0;
+        while read_before && read < first.len() {
+            read += poll_fn(|cx| far.poll_read(cx, &mut buffer)).await.unwrap();
+        }
+        let _crowd: Vec<_> = (0..5000).map(|_| pair.budget.enter()).collect();
+        // It hears something, and announces.
+        let _other = pair.stream().await;
+        while far.shared().own_initial.load(Relaxed) != INITIAL_LEAST {
+            tokio::task::yield_now().await;
+        }
+        let rest = pattern(more, 2);
+        if !read_before {
+            // The end comes while the window is below zero.
+            send(&mut near, &rest).await.unwrap();
+            let is_over = |end: &End| {
+                let state = end.stream().lock();
+                state.ended || state.broken.is_some()
+            };
+            while !is_over(&far) {
+                tokio::task::yield_now().await;
+            }
+        }
+        let both = async { tokio::join!(send(&mut near, &rest), receive(&mut far)) };
+        let (sent, got) = tokio::time::timeout(Duration::from_secs(10), both).await.expect("it goes on");
+        sent.unwrap();
+        assert_eq!(got.unwrap().len(), first.len() - read + more);
     }
 }
 

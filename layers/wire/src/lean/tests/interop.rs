@@ -49,7 +49,7 @@ async fn from_h2(tls: bool) -> (Server, H2End, End) {
         H2End::new(send, response.into_body(), crate::h2::Queue::default())
     });
     assert!(!knows(&mut far).await.unwrap());
-    let (mut server, driver) = serve(far, WATCH);
+    let (mut server, driver) = serve(far, WATCH, &Budget::default());
     tokio::spawn(driver);
     let (asked, responder) = server.accept().await.unwrap();
     assert_eq!(asked.uri(), "a.example:443");

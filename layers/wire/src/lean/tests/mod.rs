@@ -57,6 +57,8 @@ struct Pair {
     server: Server,
     near: JoinHandle<Ending>,
     far: JoinHandle<Ending>,
+    /// The server's.
+    budget: Budget,
 }
 
 impl Pair {
@@ -65,14 +67,15 @@ impl Pair {
     }
 
     async fn over((near, mut far): (Channel, Channel)) -> Self {
-        let server = async move {
+        let budget = Budget::default();
+        let server = async {
             assert!(knows(&mut far).await.unwrap());
-            let (server, driver) = serve(far, WATCH);
+            let (server, driver) = serve(far, WATCH, &budget);
             (server, tokio::spawn(driver))
         };
         let (client, (server, far)) = tokio::join!(connect(near, WATCH, true), server);
         let (client, driver) = client.unwrap();
-        Self { client, server, near: tokio::spawn(driver), far }
+        Self { client, server, near: tokio::spawn(driver), far, budget }
     }
 
     /// A stream, and both of its ends.
