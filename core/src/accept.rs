@@ -1,4 +1,4 @@
-//! Accepting connections.
+//! Accepting connections, and giving each to a worker.
 //!
 //! Invariant: the loop awaits nothing but the next connection; no client, and no lack of descriptors, ends it.
 
@@ -7,52 +7,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::TcpListener;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::listener::Listener;
+use crate::workers::Place;
 
-/// Connections the kernel holds for us; it caps this by `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 /// A client that vanished is noticed after about three minutes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// Trouble is logged at most this often.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Binds a listening socket; `::` takes IPv4 clients too.
-pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    // On Windows this would let two programs share a port.
-    #[cfg(not(windows))]
-    socket.set_reuse_address(true)?;
-    if addr.is_ipv6() && addr.ip().is_unspecified() {
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&addr.into())?;
-    listening(socket)
-}
-
-/// The same of a socket that was bound before us.
-pub(crate) fn adopt(socket: std::net::TcpListener) -> io::Result<TcpListener> {
-    let socket = Socket::from(socket);
-    socket.set_nonblocking(true)?;
-    listening(socket)
-}
-
-fn listening(socket: Socket) -> io::Result<TcpListener> {
-    if cfg!(target_os = "linux") {
-        prepare(&SockRef::from(&socket))?;
-    }
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
 /// What every client's socket has on. Linux hands it down from the listening socket, without a system call more.
-fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
+pub(crate) fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL))
 }
@@ -67,15 +37,32 @@ pub(crate) async fn run(socket: Arc<TcpListener>, listener: Arc<Listener>) {
                 if !cfg!(target_os = "linux") && prepare(&SockRef::from(&stream)).is_err() {
                     continue;
                 }
-                let Some(current) = listener.current() else { continue };
                 let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-                tokio::spawn(current.front.serve(Connection { stream, client, listener: listener.clone() }));
+                let place = listener.node().workers().place();
+                if place.is_here() {
+                    tokio::spawn(serve(listener.clone(), stream, client, place));
+                } else if let Ok(stream) = stream.into_std() {
+                    let (listener, workers) = (listener.clone(), listener.node().workers());
+                    workers.spawn(place.worker(), async move {
+                        if let Ok(stream) = TcpStream::from_std(stream) {
+                            serve(listener, stream, client, place).await;
+                        }
+                    });
+                }
             }
             // The client was gone before it was accepted.
             Err(error) if is_clients(&error) => {}
             Err(error) => trouble.wait(&listener, &error).await,
         }
     }
+}
+
+/// Serves a connection, which has a place on this worker for so long.
+async fn serve(listener: Arc<Listener>, stream: TcpStream, client: SocketAddr, _place: Place) {
+    let Some(current) = listener.current() else { return };
+    let served = current.front.serve(Connection { stream, client, listener });
+    drop(current);
+    served.await;
 }
 
 fn is_clients(error: &io::Error) -> bool {

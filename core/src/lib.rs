@@ -29,6 +29,7 @@ pub mod table;
 pub mod target;
 pub mod tunnel;
 pub mod units;
+pub mod workers;
 
 /// An erased future that can move between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -24,6 +24,7 @@ use crate::live::Sessions;
 use crate::meter::Tap;
 use crate::status::Health;
 use crate::tunnel::Tunnel;
+use crate::workers::Workers;
 
 type State = HashMap<(TypeId, String), Arc<dyn Any + Send + Sync>>;
 
@@ -40,6 +41,7 @@ pub struct Node {
     pub bytes: Arc<Tap>,
     /// The last reload's outcome, and the store's state.
     pub health: Health,
+    workers: Arc<Workers>,
     slots: Arc<Slots>,
     draining: AtomicBool,
     drained: Notify,
@@ -52,9 +54,15 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node of that name, with nothing in it.
+    /// A node of that name, with nothing in it, that serves its connections where it accepts them.
     pub fn new(name: impl Into<String>) -> Arc<Self> {
+        Self::with_workers(name, Arc::default())
+    }
+
+    /// The same, with threads that serve its connections.
+    pub fn with_workers(name: impl Into<String>, workers: Arc<Workers>) -> Arc<Self> {
         Arc::new(Self {
+            workers,
             name: name.into(),
             started: SystemTime::now(),
             since: Instant::now(),
@@ -92,6 +100,11 @@ impl Node {
     /// `local` where a tunnel leads on from here, `remote` elsewhere.
     pub fn role(&self) -> &'static str {
         if self.tunnels().is_empty() { "remote" } else { "local" }
+    }
+
+    /// The threads that serve its connections.
+    pub fn workers(&self) -> &Arc<Workers> {
+        &self.workers
     }
 
     /// The cap on sessions of all listeners together.

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -21,8 +20,9 @@ use crate::listener::Listener;
 use crate::node::Node;
 use crate::registry::Registry;
 use crate::reload::Fingerprint;
-use crate::sockets::{self, Handed};
+use crate::sockets::{self, Handed, Sockets};
 use crate::status::Reload;
+use crate::workers::Workers;
 
 /// How something is carried out.
 pub type Change = Box<dyn FnOnce() + Send>;
@@ -58,8 +58,17 @@ struct Running {
 struct Open {
     listener: Arc<Listener>,
     bind: SocketAddr,
-    socket: Arc<TcpListener>,
-    task: AbortHandle,
+    sockets: Arc<Sockets>,
+    _accepting: Accepting,
+}
+
+/// Accept loops; they end when this is dropped.
+struct Accepting(Vec<AbortHandle>);
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Server {
@@ -193,7 +202,7 @@ impl Server {
     fn apply(&self, running: &mut Running, config: Config, before: Fingerprint) -> Result<(), ConfigErrors> {
         let known: Vec<_> = running.open.values().map(|open| open.listener.clone()).collect();
         let (plan, follow) = self.prepare(&config, &known)?;
-        let sockets = bind_all(running, &config, &plan, &self.handed)?;
+        let sockets = bind_all(running, &config, &plan, (&self.handed, self.node.workers()))?;
         running.seen = before.and(Fingerprint::of(plan.watched.iter().cloned()));
         follow.into_iter().for_each(|change| change());
         self.node.set_access_log(config.node.access_log);
@@ -203,7 +212,7 @@ impl Server {
         self.node.end_barred(barred);
         listen(running, listeners, sockets);
         let mut own: Vec<_> = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        own.extend(running.open.values().filter_map(|open| open.socket.local_addr().ok()));
+        own.extend(running.open.values().map(|open| open.sockets.addr));
         self.node.set_own(own);
         running.config = Some(config);
         Ok(())
@@ -216,7 +225,7 @@ impl Server {
 
     /// The address that a listener is bound to.
     pub async fn local_addr(&self, listener: &str) -> Option<SocketAddr> {
-        self.running.lock().await.open.get(listener)?.socket.local_addr().ok()
+        Some(self.running.lock().await.open.get(listener)?.sockets.addr)
     }
 
     /// How long sessions may go on once the node shuts down.
@@ -230,9 +239,7 @@ impl Server {
     pub async fn drain(&self, cut: impl Future<Output = ()>) -> usize {
         let timeout = self.shutdown_timeout().await;
         self.node.drain();
-        for (_, open) in self.running.lock().await.open.drain() {
-            open.task.abort();
-        }
+        self.running.lock().await.open.clear();
         let sessions = &self.node.sessions;
         tokio::select! {
             () = sessions.emptied() => return 0,
@@ -260,58 +267,58 @@ fn rejected(errors: &ConfigErrors) -> Reload {
     Reload::Rejected(errors.0.iter().map(ToString::to_string).collect())
 }
 
-/// A socket for each listener by name: the one it has, another's of the same address, one that was handed over, or a
-/// new one.
+/// Sockets for each listener by name: those it has, another's of the same address, one that was handed over, or new
+/// ones.
 fn bind_all(
     running: &Running,
     config: &Config,
     plan: &Plan,
-    handed: &[Handed],
-) -> Result<HashMap<String, Arc<TcpListener>>, ConfigErrors> {
-    let mut sockets = HashMap::new();
+    from: (&[Handed], &Workers),
+) -> Result<HashMap<String, Arc<Sockets>>, ConfigErrors> {
+    let mut all = HashMap::new();
     let mut errors = Vec::new();
     for planned in &plan.listeners {
         let (name, bind) = (planned.listener.name(), planned.config.bind);
         let own = running.open.get(name).filter(|open| open.bind == bind);
         // Port 0 is another port each time.
         let other = || running.open.values().find(|open| open.bind == bind && bind.port() != 0);
-        let socket = match own.or_else(other) {
-            Some(open) => Ok(open.socket.clone()),
-            None => sockets::open(config, name, bind, handed).map(Arc::new),
+        let sockets = match own.or_else(other) {
+            Some(open) => Ok(open.sockets.clone()),
+            None => sockets::open(config, name, bind, from).map(Arc::new),
         };
-        match socket {
-            Ok(socket) => drop(sockets.insert(name.to_owned(), socket)),
+        match sockets {
+            Ok(sockets) => drop(all.insert(name.to_owned(), sockets)),
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() { Ok(sockets) } else { Err(ConfigErrors(errors)) }
+    if errors.is_empty() { Ok(all) } else { Err(ConfigErrors(errors)) }
 }
 
 /// Starts and stops accept loops so that they are what the plan says.
 fn listen(
     running: &mut Running,
     listeners: Vec<(Arc<Listener>, ListenerConfig)>,
-    mut sockets: HashMap<String, Arc<TcpListener>>,
+    mut all: HashMap<String, Arc<Sockets>>,
 ) {
     let mut before = std::mem::take(&mut running.open);
     for (listener, config) in listeners {
         let name = listener.name().to_owned();
-        let Some(socket) = sockets.remove(&name) else { continue };
-        if let Some(open) = before.remove(&name) {
-            if Arc::ptr_eq(&open.socket, &socket) {
-                running.open.insert(name, open);
-                continue;
-            }
-            open.task.abort();
+        let Some(sockets) = all.remove(&name) else { continue };
+        if let Some(open) = before.remove(&name)
+            && Arc::ptr_eq(&open.sockets, &sockets)
+        {
+            running.open.insert(name, open);
+            continue;
         }
-        if let Ok(addr) = socket.local_addr() {
-            tracing::info!(listener = name, "listening on {addr}");
-        }
-        let task = tokio::spawn(accept::run(socket.clone(), listener.clone())).abort_handle();
-        running.open.insert(name, Open { listener, bind: config.bind, socket, task });
+        tracing::info!(listener = name, "listening on {}", sockets.addr);
+        let accept = |(worker, socket): (usize, &Arc<_>)| {
+            let accepting = accept::run(Arc::clone(socket), listener.clone());
+            listener.node().workers().spawn(worker, accepting).abort_handle()
+        };
+        let accepting = Accepting(sockets.each.iter().enumerate().map(accept).collect());
+        running.open.insert(name, Open { listener, bind: config.bind, sockets, _accepting: accepting });
     }
     for (name, open) in before {
         tracing::info!(listener = name, "no longer listening on {}", open.bind);
-        open.task.abort();
     }
 }

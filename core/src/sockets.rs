@@ -1,14 +1,33 @@
-//! Where a listener's socket comes from: it was handed over when the process was started (socket activation,
-//! sd_listen_fds(3)), or it is bound anew.
+//! Where a listener's sockets come from: one was handed over when the process was started (socket activation,
+//! sd_listen_fds(3)), or they are bound anew, one a worker where the kernel spreads connections over them.
 //!
 //! Invariant: what was handed over stays open as long as the process does, for whoever holds it beside us holds its
 //! address too; a listener of that address gets a copy, after every reload anew.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
-use crate::accept;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::accept::prepare;
 use crate::config::{Config, ConfigError};
+use crate::workers::Workers;
+
+/// Connections the kernel holds for us; it caps this by `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Whether the kernel spreads connections over the sockets of one address (SO_REUSEPORT, socket(7)).
+const SPREADS: bool = cfg!(target_os = "linux");
+
+/// Listening sockets of one address, each to be accepted from on its worker.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    /// Where they listen.
+    pub(crate) addr: SocketAddr,
+    /// One of each of the first workers.
+    pub(crate) each: Vec<Arc<tokio::net::TcpListener>>,
+}
 
 /// A listening socket that somebody opened for us.
 #[derive(Debug)]
@@ -30,25 +49,74 @@ impl Handed {
     }
 }
 
-/// A socket for a listener that has none.
+/// Sockets for a listener that has none.
 pub(crate) fn open(
     config: &Config,
     listener: &str,
     bind: SocketAddr,
-    handed: &[Handed],
-) -> Result<tokio::net::TcpListener, ConfigError> {
+    (handed, workers): (&[Handed], &Workers),
+) -> Result<Sockets, ConfigError> {
     let key = format!("listeners.{listener}.bind");
-    let socket = match find(handed, listener, bind) {
-        Ok(Some(handed)) => handed.socket.try_clone().and_then(accept::adopt),
-        Ok(None) => accept::bind(bind),
+    let sockets = match find(handed, listener, bind) {
+        Ok(Some(handed)) => handed.socket.try_clone().and_then(adopt),
+        Ok(None) => bind_each(bind, if SPREADS { workers.count().max(1) } else { 1 }),
         Err(addr) => {
             let problem = format!("the socket that was handed over for it listens on {addr}, not on {bind}");
             return Err(config.error(&key, problem, format!("write bind = \"{addr}\"")));
         }
     };
-    socket.map_err(|error| {
+    sockets.and_then(|sockets| listening(sockets, workers)).map_err(|error| {
         config.error(&key, format!("cannot listen on {bind}: {error}"), remedy(error.kind()))
     })
+}
+
+/// Bound sockets of one address; `::` takes IPv4 clients too.
+fn bind_each(addr: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
+    let first = unbound(addr)?;
+    first.bind(&addr.into())?;
+    let addr = first.local_addr()?;
+    let mut sockets = vec![first];
+    #[cfg(target_os = "linux")]
+    while sockets.len() < count {
+        // Only now: with it, the first would be bound beside another program's.
+        sockets[0].set_reuse_port(true)?;
+        let next = unbound(addr.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?)?;
+        next.set_reuse_port(true)?;
+        next.bind(&addr)?;
+        sockets.push(next);
+    }
+    Ok(sockets)
+}
+
+fn unbound(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // On Windows this would let two programs share a port.
+    #[cfg(not(windows))]
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+/// The same of a socket that was bound before us.
+fn adopt(socket: TcpListener) -> io::Result<Vec<Socket>> {
+    Ok(vec![Socket::from(socket)])
+}
+
+fn listening(sockets: Vec<Socket>, workers: &Workers) -> io::Result<Sockets> {
+    let mut each = Vec::with_capacity(sockets.len());
+    for (worker, socket) in sockets.into_iter().enumerate() {
+        socket.set_nonblocking(true)?;
+        if cfg!(target_os = "linux") {
+            prepare(&SockRef::from(&socket))?;
+        }
+        socket.listen(BACKLOG)?;
+        let socket = workers.within(worker, || tokio::net::TcpListener::from_std(socket.into()))?;
+        each.push(Arc::new(socket));
+    }
+    let addr = each.first().ok_or(io::ErrorKind::AddrNotAvailable)?.local_addr()?;
+    Ok(Sockets { addr, each })
 }
 
 /// The one that listens on `bind`; otherwise where the one listens that bears the listener's name, if there is one.

@@ -19,7 +19,8 @@ pub(crate) async fn connect(args: args::Connect) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let password = password::read(args.password_stdin, &format!("Password of {}", args.user), false)?;
     crate::sections::LogConfig::quiet().start();
-    let local = Instance::start(sources(&args), "local").await?;
+    let workers = instance::workers()?;
+    let local = Instance::start(sources(&args), "local", &workers).await?;
     let (_, tunnel) = local.node().tunnels().into_iter().next().context("the local role has no tunnel")?;
     let login = Login {
         server: args.server.clone(),
@@ -50,6 +51,7 @@ pub(crate) async fn connect(args: args::Connect) -> anyhow::Result<()> {
     }
     println!();
     local.stop(signals.stop()).await;
+    workers.stop(instance::LAST);
     Ok(())
 }
 

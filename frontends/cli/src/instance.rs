@@ -3,7 +3,7 @@
 //! Invariant: it stops in this order: sessions, then the store, which has then been told every byte.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use swiftproxy_api::Api;
@@ -12,6 +12,7 @@ use swiftproxy_core::config::{Config, ConfigErrors, Sources};
 use swiftproxy_core::node::Node;
 use swiftproxy_core::server::{Change, Follower, Server};
 use swiftproxy_core::sockets::Handed;
+use swiftproxy_core::workers::Workers;
 use swiftproxy_store::{Store, StoreSync};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,6 +21,14 @@ use crate::sections::{LogConfig, StoreConfig};
 
 /// The tables that are not core's own.
 pub(crate) const SECTIONS: &[&str] = &["api", "log", "store"];
+
+/// What still runs once a process is to end has this long; it has been told before.
+pub(crate) const LAST: Duration = Duration::from_millis(200);
+
+/// The threads that serve connections, of all nodes of this process.
+pub(crate) fn workers() -> anyhow::Result<Arc<Workers>> {
+    Workers::start().context("the system gives no threads")
+}
 
 /// A running node.
 pub(crate) struct Instance {
@@ -45,14 +54,15 @@ pub(crate) fn checker(sources: Sources) -> Arc<Server> {
 
 impl Instance {
     /// Starts a node from its sources.
-    pub(crate) async fn start(sources: Sources, name: &str) -> anyhow::Result<Self> {
-        Self::start_with(sources, name, false, Vec::new()).await
+    pub(crate) async fn start(sources: Sources, name: &str, workers: &Arc<Workers>) -> anyhow::Result<Self> {
+        Self::start_with(sources, name, workers, false, Vec::new()).await
     }
 
     /// The same with listening sockets that are open already; with `log`, log lines go where `[log]` says.
     pub(crate) async fn start_with(
         sources: Sources,
         name: &str,
+        workers: &Arc<Workers>,
         log: bool,
         handed: Vec<Handed>,
     ) -> anyhow::Result<Self> {
@@ -69,7 +79,8 @@ impl Instance {
         }
         // Everything that is wrong is told before anything is opened.
         checker(sources.clone()).check()?;
-        let node = Node::new(config.node.name.clone().unwrap_or_else(|| name.to_owned()));
+        let name = config.node.name.clone().unwrap_or_else(|| name.to_owned());
+        let node = Node::with_workers(name, workers.clone());
         let api = Api::new(node.clone());
         let registry = Arc::new(swiftproxy_layers::registry());
         let own = OwnTables { started: Some(OwnTables::read(&config)?) };

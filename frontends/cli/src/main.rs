@@ -19,13 +19,10 @@ use clap::Parser;
 
 use args::{Cli, Command, Reference};
 
-/// Sockets are looked at after so many tasks: bulk takes long turns, and short ones should not wait for many of them.
-const EVENT_INTERVAL: u32 = 12;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match runtime.enable_all().event_interval(EVENT_INTERVAL).build() {
+    // What is not a connection: connections have workers (core/src/workers.rs).
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the system gives no threads: {error}");
@@ -34,7 +31,7 @@ fn main() -> ExitCode {
     };
     let done = runtime.block_on(dispatch(cli.command));
     // What still runs has been told to stop.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    runtime.shutdown_timeout(instance::LAST);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -15,7 +15,8 @@ pub(crate) fn sources(config: args::Config) -> Sources {
 pub(crate) async fn run(config: args::Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let sockets = crate::systemd::sockets()?;
-    let instance = Instance::start_with(sources(config), "swiftproxy", true, sockets).await?;
+    let workers = instance::workers()?;
+    let instance = Instance::start_with(sources(config), "swiftproxy", &workers, true, sockets).await?;
     crate::systemd::ready();
     while signals.next().await == Asked::Reload {
         instance.server().reload().await;
@@ -26,6 +27,7 @@ pub(crate) async fn run(config: args::Config) -> anyhow::Result<()> {
     );
     crate::systemd::stopping();
     instance.stop(signals.stop()).await;
+    workers.stop(instance::LAST);
     Ok(())
 }
 

@@ -37,8 +37,9 @@ pub(crate) async fn quickstart(args: args::Quickstart) -> anyhow::Result<()> {
     let origin = origin::bind(args.origin_port).await.context("the demo origin cannot listen")?;
     let origin_addr = origin.local_addr()?;
     crate::sections::LogConfig::quiet().start();
-    let remote = Instance::start(remote_sources(&args, &data, origin_addr), "remote").await?;
-    let local = Instance::start(local_sources(&args, &data), "local").await?;
+    let workers = instance::workers()?;
+    let remote = Instance::start(remote_sources(&args, &data, origin_addr), "remote", &workers).await?;
+    let local = Instance::start(local_sources(&args, &data), "local", &workers).await?;
     let origin = tokio::spawn(origin::serve(origin));
     logged_in(&local).await?;
     print!("{}", welcome(&args, &data, origin_addr));
@@ -63,6 +64,7 @@ pub(crate) async fn quickstart(args: args::Quickstart) -> anyhow::Result<()> {
         }
     }
     origin.abort();
+    workers.stop(instance::LAST);
     println!("Stopped. Everything is kept in {}; run quickstart again to go on.", data.folder().display());
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use swiftproxy_core::BoxFuture;
 use swiftproxy_core::listener::{Slot, Slots};
 use swiftproxy_core::tunnel::{Login, Tunnel, TunnelError, TunnelState, TunnelStatus, unix_now};
+use swiftproxy_core::workers::Workers;
 use tokio::sync::watch;
 
 use super::Settings;
@@ -28,6 +29,8 @@ struct Inner {
     settings: watch::Sender<Settings>,
     changed: watch::Sender<()>,
     waiting: Arc<Slots>,
+    /// Links run on these.
+    workers: Arc<Workers>,
 }
 
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl Drop for Lease {
 
 impl Hub {
     /// Nobody logged in.
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings, workers: Arc<Workers>) -> Self {
         let state = State {
             uplink: None,
             idle: TunnelStatus::disconnected(),
@@ -72,6 +75,7 @@ impl Hub {
             settings: watch::Sender::new(settings),
             changed: watch::Sender::new(()),
             waiting: Arc::default(),
+            workers,
         };
         Self { inner: Arc::new(inner), lease: Mutex::default() }
     }
@@ -132,7 +136,7 @@ impl Inner {
     }
 
     fn uplink(&self, remote: Remote) -> Arc<Uplink> {
-        Uplink::new(remote, self.settings.subscribe(), self.changed.clone())
+        Uplink::new(remote, self.settings.subscribe(), self.changed.clone(), self.workers.clone())
     }
 
     fn replace(&self, state: &mut State, next: Option<Arc<Uplink>>, stop: Stop) {

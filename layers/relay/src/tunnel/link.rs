@@ -15,6 +15,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
 use http::{Request, Response};
 use swiftproxy_core::endpoint::Endpoint;
+use swiftproxy_core::workers::Workers;
 use swiftproxy_wire::doubt::Doubt;
 use swiftproxy_wire::h2::{H2End, Queue, Windows, client_builder};
 use swiftproxy_wire::heard::{BULK, Heard, Listening};
@@ -31,6 +32,8 @@ pub(super) struct Link {
     /// Of the `h2` crate's.
     queue: Queue,
     streams: AtomicUsize,
+    /// The worker that drives it.
+    worker: Option<usize>,
     /// It ended, and neither end meant it to.
     broke: AtomicBool,
     cut: Notify,
@@ -60,6 +63,7 @@ impl Link {
             requests,
             queue: Queue::default(),
             streams: AtomicUsize::new(0),
+            worker: Workers::here(),
             broke: AtomicBool::new(false),
             cut: Notify::new(),
             changed,
@@ -173,6 +177,11 @@ impl Link {
             Requests::H2(_, silence) => silence.doubt(patience),
             Requests::Lean(client) => client.doubt(patience),
         }
+    }
+
+    /// The worker that drives it.
+    pub(super) fn worker(&self) -> Option<usize> {
+        self.worker
     }
 
     /// How many streams it carries.

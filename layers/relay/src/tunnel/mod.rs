@@ -162,7 +162,7 @@ impl RelayConfig for Config {
             return Err(build.error("idle_timeout", "is less than a second", "write a time such as \"60s\""));
         }
         let (remote, settings) = (self.remote(build)?, self.settings());
-        let hub = build.state(|| Hub::new(settings));
+        let hub = build.state(|| Hub::new(settings, build.node.workers().clone()));
         let lease = hub.lease();
         build.tunnel(hub.clone());
         build.on_commit({

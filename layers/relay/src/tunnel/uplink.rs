@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::tunnel::{AccountView, TunnelError, TunnelState, TunnelStatus, unix_now};
+use swiftproxy_core::workers::Workers;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -21,6 +22,9 @@ use super::{Settings, account, dial};
 
 /// How often the account is asked for anew while connected.
 const REFRESH: Duration = Duration::from_secs(10);
+
+/// A link of the session's own worker may carry twice the streams of another, and so many more.
+const AWAY: usize = 4;
 
 /// The pauses between attempts.
 const SHORTEST: Duration = Duration::from_millis(250);
@@ -47,12 +51,13 @@ pub(super) struct Uplink {
     pub(super) remote: Remote,
     tls: OnceCell<Option<Arc<ClientConfig>>>,
     /// The remote does not know the lean engine.
-    foreign: AtomicBool,
+    foreign: Arc<AtomicBool>,
     links: Mutex<Vec<Arc<Link>>>,
     report: Mutex<Report>,
     stop: watch::Sender<Stop>,
     settings: watch::Receiver<Settings>,
     changed: watch::Sender<()>,
+    workers: Arc<Workers>,
 }
 
 /// Which links will do for a session.
@@ -81,6 +86,7 @@ impl Uplink {
         remote: Remote,
         settings: watch::Receiver<Settings>,
         changed: watch::Sender<()>,
+        workers: Arc<Workers>,
     ) -> Arc<Self> {
         let report = Report {
             connected: false,
@@ -93,12 +99,13 @@ impl Uplink {
         Arc::new(Self {
             remote,
             tls: OnceCell::new(),
-            foreign: AtomicBool::new(false),
+            foreign: Arc::default(),
             links: Mutex::default(),
             report: Mutex::new(report),
             stop: watch::Sender::new(Stop::Run),
             settings,
             changed,
+            workers,
         })
     }
 
@@ -136,7 +143,20 @@ impl Uplink {
                     Choice::NotSilent => !link.is_silent(),
                 }
         });
-        Ok(open.min_by_key(|link| link.load()).map(Link::place))
+        // One of another worker's is worth it where it has much less to carry: each byte wakes that one, too.
+        let here = Workers::here();
+        let load = |link: &&Arc<Link>| {
+            let (bulk, streams) = link.load();
+            (bulk, if link.worker() == here { streams } else { 2 * streams + AWAY })
+        };
+        Ok(open.min_by_key(load).map(Link::place))
+    }
+
+    /// The worker that has the fewest of its links.
+    fn next_worker(&self) -> usize {
+        let links = self.links();
+        let has = |worker: &usize| links.iter().filter(|link| link.worker() == Some(*worker)).count();
+        (0..self.workers.count()).min_by_key(has).unwrap_or(0)
     }
 
     /// Logs in over one more link, for the remote soon closes one over which nobody did.
@@ -147,9 +167,14 @@ impl Uplink {
         let within = self.settings.borrow().connect_timeout;
         let attempt = async {
             let tls = self.tls.get_or_try_init(|| dial::trust(&self.remote)).await?;
-            let foreign = self.settings.borrow().lean.then_some(&self.foreign);
-            let link = dial::dial(&self.remote, tls.as_ref(), foreign, self.changed.clone()).await?;
-            let link = Untried(Some(link));
+            let foreign = self.settings.borrow().lean.then(|| self.foreign.clone());
+            let (remote, tls, changed) = (self.remote.clone(), tls.clone(), self.changed.clone());
+            // There it stays: whoever gives the wait up drops what came of it.
+            let dialled = self.workers.run(self.next_worker(), async move {
+                dial::dial(&remote, tls.as_ref(), foreign.as_deref(), changed).await.map(Untried::new)
+            });
+            let stopped = || Err(TunnelError::new("internal", "The attempt was given up."));
+            let link = dialled.await.unwrap_or_else(stopped)?;
             let view = link.ask(&self.remote).await?;
             Ok((link, view))
         };
@@ -351,6 +376,10 @@ async fn outcome<F: Future + Unpin>(under_way: &mut Option<F>) -> F::Output {
 struct Untried(Option<Arc<Link>>);
 
 impl Untried {
+    fn new(link: Arc<Link>) -> Self {
+        Self(Some(link))
+    }
+
     async fn ask(&self, remote: &Remote) -> Result<Option<AccountView>, TunnelError> {
         match &self.0 {
             Some(link) => account::ask(&link.place(), remote).await,
