@@ -39,16 +39,17 @@ impl Flow {
         // What is in memory already needs no copy.
         let lent = source.lent();
         if !lent.is_empty() {
-            let n = lent.len().min(grant.bytes());
-            let taken = ready!(sink.poll_write(cx, &lent[..n]));
+            let (room, offered) = (grant.bytes(), lent.len().min(grant.bytes()));
+            let taken = ready!(sink.poll_write(cx, &lent[..offered]));
             let n = match taken {
                 Ok(0) => return Poll::Ready(Err(Broken::Sink(io::ErrorKind::WriteZero.into()))),
-                Ok(taken) => taken.min(n),
+                Ok(taken) => taken.min(offered),
                 Err(error) => return Poll::Ready(Self::sink_failed(error)),
             };
             grant.spend(n);
             way.meter.count(self.direction, n);
             source.consume(n);
+            self.learn(room, offered, n);
             return Poll::Ready(Ok(Step::Moved(n)));
         }
 

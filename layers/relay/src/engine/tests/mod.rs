@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::*;
 
 mod battery;
+mod lent;
 mod limits;
 #[cfg(target_os = "linux")]
 mod pipes;
