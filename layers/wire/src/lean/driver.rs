@@ -263,6 +263,7 @@ impl Driver {
         if !self.early.is_empty() {
             self.take()?;
         }
+        self.shared.flush();
         let taken = self.poll_socket(cx)?;
         if taken && let Some(lost) = self.shared.lost() {
             return Err(lost.clone());
@@ -274,6 +275,7 @@ impl Driver {
         if self.poll_watch(cx).is_ready() {
             return Err(Ending::Silent);
         }
+        self.shared.flush();
         // Something of the above may have ended it without waking us.
         if let Some(ending) = self.shared.ending() {
             return Err(ending.clone());

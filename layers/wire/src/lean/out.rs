@@ -129,6 +129,11 @@ impl Out {
         Poll::Ready(Ok(n))
     }
 
+    /// Bytes that are sealed and not sent.
+    pub(super) fn sealed(&self) -> usize {
+        self.to - self.from
+    }
+
     /// Sends what is sealed; whether that was all of it.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
         let Some(socket) = &self.socket else { return Err(io::ErrorKind::NotConnected.into()) };

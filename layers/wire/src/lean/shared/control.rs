@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Sealed bytes that are worth a call of their own. What is held back beside a batch fits into the buffer.
+const MUCH: usize = 16 * 1024;
+
 impl Shared {
     /// Queues control frames; [`kick`](Self::kick) sends them.
     pub(in crate::lean) fn control(&self, put: impl FnOnce(&mut Vec<u8>)) {
@@ -56,21 +59,27 @@ impl Shared {
         Ok(all)
     }
 
-    /// Sends control frames, if nobody is about to anyway.
+    /// Has the driver send what is queued and sealed, once whoever else is about to has added to it: many streams'
+    /// frames cost one call.
     pub(in crate::lean) fn kick(&self) {
-        loop {
-            // Whoever holds the lock looks for frames after letting go of it.
-            fence(SeqCst);
-            if !self.pending.load(SeqCst) || self.stuck.load(SeqCst) || self.lost().is_some() {
+        if !self.due.swap(true, SeqCst) {
+            self.driver.wake();
+        }
+    }
+
+    /// Of the driver: sends what is queued and sealed.
+    pub(in crate::lean) fn flush(&self) {
+        while self.due.swap(false, SeqCst) {
+            if self.stuck.load(SeqCst) || self.lost().is_some() {
                 return;
             }
-            let Ok(mut out) = self.out.try_lock() else { return };
-            if self.stuck.load(SeqCst) {
-                return;
-            }
-            let sealed = self.seal_control(&mut out);
-            match sealed.and_then(|_| out.flush()) {
-                Ok(sent) => self.note_sent(sent),
+            let mut out = lock(&self.out);
+            let sent = self.seal_control(&mut out).and_then(|all| Ok((all, out.flush()?)));
+            match sent {
+                Ok((all, sent)) => {
+                    self.note_sent(sent);
+                    self.due.fetch_or(!all && sent, SeqCst);
+                }
                 Err(error) => {
                     drop(out);
                     self.lose(&error);
@@ -91,20 +100,19 @@ impl Shared {
         }
     }
 
-    /// Lets go of `out` after something was sealed, and sends it.
+    /// Lets go of `out` after something was sealed: much is sent at once, little by the driver with what comes next.
     pub(in crate::lean) fn send(&self, mut out: MutexGuard<'_, Out>) -> Result<(), Ending> {
+        if out.sealed() < MUCH {
+            drop(out);
+            self.kick();
+            return Ok(());
+        }
         let sent = out.flush();
         if let Ok(all) = &sent {
             self.note_sent(*all);
         }
         drop(out);
-        match sent {
-            Ok(_) => {
-                self.kick();
-                Ok(())
-            }
-            Err(error) => Err(self.lose(&error)),
-        }
+        sent.map(drop).map_err(|error| self.lose(&error))
     }
 
     /// Of the driver: whether the socket's readiness is to be waited for.
@@ -127,8 +135,8 @@ impl Shared {
         drop(out);
         match sent {
             Ok(true) => {
-                self.call();
                 self.kick();
+                self.call();
             }
             Ok(false) => {}
             Err(error) => {

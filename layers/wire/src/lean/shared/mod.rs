@@ -11,7 +11,6 @@ use std::io::{self, IoSliceMut};
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
-    fence,
 };
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -100,6 +99,8 @@ pub(in crate::lean) struct Shared {
     control: Mutex<Control>,
     /// There are control frames to send.
     pending: AtomicBool,
+    /// The driver was told that there is something to send.
+    due: AtomicBool,
     /// The socket did not take all that is sealed.
     stuck: AtomicBool,
     /// It was so lately.
@@ -159,6 +160,7 @@ impl Shared {
             out: Mutex::new(out),
             control: Mutex::default(),
             pending: AtomicBool::new(false),
+            due: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             slow: AtomicBool::new(false),
             window: AtomicI64::new(DEFAULT_WINDOW.into()),
