@@ -20,12 +20,13 @@ pub(super) fn connect(addr: SocketAddr, pin: &str, lean: bool) -> Tls {
     let config = client_config(&Trust::Pins(pin.parse().unwrap())).unwrap();
     let tls = ClientConnection::new(config, server_name("127.0.0.1").unwrap()).unwrap();
     let stream = TcpStream::connect(addr).unwrap();
-    // Answers are read now and then, without waiting for them.
-    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut tls = StreamOwned::new(tls, stream);
     tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
     tls.write_all(&frame(4, 0, 0, if lean { &LEAN } else { &[] })).unwrap();
+    // From here on answers are read now and then, without waiting for them.
+    tls.sock.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    tls.sock.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     tls
 }
 
