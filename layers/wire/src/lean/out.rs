@@ -29,11 +29,22 @@ pub(super) struct Out {
     from: usize,
     to: usize,
     update: bool,
+    #[cfg(test)]
+    pub(super) sends: usize,
 }
 
 impl Out {
     pub(super) fn new(socket: OwnedWriteHalf, seal: Seal) -> Self {
-        Self { socket: Some(socket), seal, buffer: None, from: 0, to: 0, update: false }
+        Self {
+            socket: Some(socket),
+            seal,
+            buffer: None,
+            from: 0,
+            to: 0,
+            update: false,
+            #[cfg(test)]
+            sends: 0,
+        }
     }
 
     /// The socket, until it was closed.
@@ -139,6 +150,10 @@ impl Out {
         let Some(socket) = &self.socket else { return Err(io::ErrorKind::NotConnected.into()) };
         if let Some(buffer) = &self.buffer {
             while self.from < self.to {
+                #[cfg(test)]
+                {
+                    self.sends += 1;
+                }
                 match socket.try_write(&buffer[self.from..self.to]) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                     Ok(n) => self.from += n,

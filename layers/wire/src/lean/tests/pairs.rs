@@ -34,6 +34,28 @@ async fn bulk_both_ways_at_once() {
     }
 }
 
+#[tokio::test]
+async fn what_many_streams_say_in_one_turn_goes_out_by_one_call() {
+    for tls in LAYERS {
+        let mut pair = Pair::new(tls).await;
+        let mut streams = Vec::new();
+        for _ in 0..50 {
+            streams.push(pair.stream().await);
+        }
+        let shared = streams[0].0.shared().clone();
+        let sends = || shared.out.lock().unwrap().sends;
+        let before = sends();
+        for (near, _) in &mut streams {
+            assert_eq!(poll_fn(|cx| near.poll_write(cx, b"ping")).await.unwrap(), 4);
+        }
+        for (_, far) in &mut streams {
+            let mut heard = [0; 8];
+            assert_eq!(poll_fn(|cx| far.poll_read(cx, &mut heard)).await.unwrap(), 4);
+        }
+        assert_eq!(sends() - before, 1);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_streams_at_once() {
     for tls in LAYERS {
