@@ -15,7 +15,7 @@ use crate::record::{MAX_PLAIN, Seal, pool};
 pub(super) const FRAME: usize = MAX_PLAIN - HEAD;
 
 /// DATA frames of one batch.
-pub(super) const SLOTS: usize = 16;
+pub(super) const SLOTS: usize = 8;
 
 /// Bytes of control frames that go ahead of one batch.
 const CONTROL: usize = 32 * 1024;

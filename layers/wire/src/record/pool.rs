@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 /// Bytes of a buffer: a batch of full records, and one for what goes ahead of it.
-pub(crate) const BUFFER: usize = 17 * (super::MAX_PLAIN + super::HEADER + super::TRAILER);
+pub(crate) const BUFFER: usize = 9 * (super::MAX_PLAIN + super::HEADER + super::TRAILER);
 
 const KEPT: usize = 16;
 
