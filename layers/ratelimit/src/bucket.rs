@@ -38,10 +38,10 @@ impl Pace {
         Self { rate, burst: nanos(burst).max(time_of(LEAST_BURST, rate)) }
     }
 
-    /// How many bytes a flow takes at a time while others wait: 8 ms of the rate, 20 ms of a low one, within
+    /// How many bytes a flow takes at a time while others wait: 8 ms of the rate, 32 ms of a low one, within
     /// bounds.
     pub fn quantum(self) -> u64 {
-        let low = (self.rate / 50).min(SMALL_QUANTUM);
+        let low = (self.rate / 31).min(SMALL_QUANTUM);
         let most = bytes_in(self.burst, self.rate) / 2;
         (self.rate / 125).max(low).clamp(SMALLEST_QUANTUM, LARGEST_QUANTUM).min(most.max(1))
     }
