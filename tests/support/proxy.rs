@@ -274,6 +274,18 @@ impl Pair {
         Self { remote, local, pin }
     }
 
+    /// Two pairs: over our own engine, and with a local role that speaks to its remote as any HTTP/2 client does.
+    pub fn by_each_engine(remote: &str, local: &str) -> [Self; 2] {
+        [true, false].map(|lean| {
+            let mut pair = Self::start(&["alice"], remote);
+            let toml = local_toml(pair.remote.addr("tunnel"), &pair.pin, "alice");
+            let more = format!("lean = {lean}\n{local}");
+            pair.local = Proxy::start_in(&pair.remote.folder, "local.toml", &(toml + &more));
+            connected(&pair.local);
+            pair
+        })
+    }
+
     /// One more local role of this pair's remote.
     pub fn another(&self, user: &str) -> Proxy {
         let file = format!("local-{user}.toml");

@@ -67,6 +67,12 @@ pub(super) async fn serve(ctx: Context, channel: Channel, deadline: Instant) {
             }
         };
         let Some((request, responder)) = accepted else { continue };
+        if ctx.listener.node().is_draining() {
+            // As it is for those of which the client learns that they came too late.
+            responder.refuse(Code::REFUSED_STREAM);
+            ctx.count(Refusal::Draining);
+            continue;
+        }
         if server.streams() > UNPROVEN_STREAMS && !ctx.is_proven() {
             // RFC 9113 §8.7: it can be sent again, for nobody looked at it.
             responder.refuse(Code::REFUSED_STREAM);

@@ -146,6 +146,12 @@ where
             None => return,
         };
         watch.busy();
+        if ctx.listener.node().is_draining() {
+            // It was under way when the client was told; RFC 9113 §8.7: it can be sent again, elsewhere.
+            respond.send_reset(Reason::REFUSED_STREAM);
+            ctx.count(Refusal::Draining);
+            continue;
+        }
         let open = Arc::strong_count(&streams);
         if open > UNPROVEN_STREAMS && !ctx.is_proven() {
             // RFC 9113 §8.7: it can be sent again, for nobody looked at it.

@@ -23,7 +23,7 @@ use super::hub::Hub;
 use super::link::{Fault, Place};
 use super::uplink::{Choice, Uplink};
 
-/// How many links are tried for one session.
+/// How many links are tried for one session, and more where there are more: all may end at once.
 const TRIES: usize = 3;
 
 /// Opens a session.
@@ -52,8 +52,12 @@ pub(super) async fn open(
     Ok(Opened::new(session, bound, end, engine))
 }
 
-/// A CONNECT request without credentials; a name that no authority can hold resolves nowhere.
+/// A CONNECT request without credentials; a name that no authority can hold resolves nowhere, and nobody listens on
+/// port 0, which has no form in HTTP (RFC 9110 §9.3.6).
 fn request(target: &Target) -> Result<Request<()>, Refusal> {
+    if target.port == 0 {
+        return Err(Refusal::Refused);
+    }
     let authority = target.to_string();
     let authority = Authority::try_from(authority).map_err(|_| Refusal::DnsFailed)?;
     let mut request = Request::new(());
@@ -66,13 +70,13 @@ async fn exchange(
     hub: &Hub,
     request: &Request<()>,
 ) -> Result<(Place, Box<dyn Endpoint>, Option<SocketAddr>), Refusal> {
-    for _ in 0..TRIES {
+    for _ in 0..TRIES.max(hub.settings().connections + 1) {
         let (uplink, place) = place(hub).await?;
         match ask(&uplink, &place, request.clone()).await {
             Ok((end, bound)) => return Ok((place, end, bound)),
             Err(Failure::Refused(refusal)) => return Err(refusal),
             Err(Failure::Link) => place.broke(),
-            Err(Failure::Again) => {}
+            Err(Failure::Again) => place.retire(),
         }
     }
     Err(Refusal::TunnelDown)
@@ -109,7 +113,7 @@ enum Failure {
     Refused(Refusal),
     /// The link is of no use any more.
     Link,
-    /// The remote did not look at the request.
+    /// The remote did not look at the request: it stops, or has enough. Whoever takes its place may be there already.
     Again,
 }
 
@@ -124,7 +128,11 @@ async fn ask(
     let sent = place.request(request, false).await.map_err(failure)?;
     let response = sent.ok_or(Failure::Link)?.answer().await.map_err(failure)?;
     if !response.status().is_success() {
-        return Err(Failure::Refused(refused(uplink, &response)));
+        let refusal = refused(uplink, &response);
+        if refusal == Refusal::Draining {
+            return Err(Failure::Again);
+        }
+        return Err(Failure::Refused(refusal));
     }
     let bound = proxy_status::bound(response.headers());
     Ok((response.into_body(), bound))
@@ -197,5 +205,6 @@ mod tests {
         assert_eq!(uri("a_b.example:443").as_deref(), Ok("a_b.example:443"));
         assert_eq!(uri("[::1]:1").as_deref(), Ok("[::1]:1"));
         assert_eq!(uri("b\u{fc}cher.example:1"), Err(Refusal::DnsFailed));
+        assert_eq!(uri("192.0.2.1:0"), Err(Refusal::Refused));
     }
 }

@@ -277,6 +277,11 @@ impl Place {
         }
     }
 
+    /// The link's far end takes no more of it.
+    pub(super) fn retire(&self) {
+        self.0.retire();
+    }
+
     /// The link has ended under a request.
     pub(super) fn broke(&self) {
         self.0.end(true);

@@ -37,7 +37,9 @@ impl Server {
         self.shared.table().streams.len()
     }
 
-    /// Takes no new stream; the connection ends when the last one has.
+    /// Takes no new stream; the connection ends when the last one has. One GOAWAY is enough where RFC 9113 §6.8 would
+    /// have two: a stream that comes too late is refused, which a client of ours takes as well as the GOAWAY itself for
+    /// leave to open it elsewhere.
     pub fn drain(&self) {
         let mut table = self.shared.table();
         if std::mem::replace(&mut table.closing, true) {

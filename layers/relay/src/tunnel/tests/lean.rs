@@ -39,7 +39,7 @@ async fn refusals_and_resets_are_passed_on() {
     let remote = TestRemote::start_lean().await;
     let local = Local::new(config(&remote));
     for refusal in
-        [Refusal::Denied, Refusal::DnsFailed, Refusal::Refused, Refusal::Timeout, Refusal::Draining]
+        [Refusal::Denied, Refusal::DnsFailed, Refusal::Refused, Refusal::Timeout, Refusal::Malformed]
     {
         let target = format!("{}.refuse:80", refusal.label());
         assert_eq!(local.open(&target).await.err(), Some(refusal), "{target}");

@@ -47,6 +47,8 @@ pub(super) struct TestRemote {
 struct Shared {
     account: Mutex<Account>,
     password: Mutex<String>,
+    /// How many more CONNECT requests are refused as by one that shuts down.
+    stopping: AtomicUsize,
 }
 
 impl TestRemote {
@@ -77,8 +79,11 @@ impl TestRemote {
         let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
         std::fs::write(&cert, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        let shared =
-            Shared { account: Mutex::new(Account::Asked), password: Mutex::new("secret".to_owned()) };
+        let shared = Shared {
+            account: Mutex::new(Account::Asked),
+            password: Mutex::new("secret".to_owned()),
+            stopping: AtomicUsize::new(0),
+        };
         Self {
             addr,
             pin: pin_of(made.cert.der()).unwrap(),
@@ -96,6 +101,11 @@ impl TestRemote {
 
     pub(super) fn set_password(&self, password: &str) {
         *self.shared.password.lock().unwrap() = password.to_owned();
+    }
+
+    /// Answers the next CONNECT requests as a remote that shuts down.
+    pub(super) fn refuse_next(&self, n: usize) {
+        self.shared.stopping.store(n, Relaxed);
     }
 
     pub(super) fn came(&self) -> usize {
@@ -199,6 +209,10 @@ async fn answer(request: Request<()>, respond: Respond, shared: Arc<Shared>) {
         Account::Asked | Account::Foreign => {}
     }
     if request.method() == Method::CONNECT {
+        let stopping = shared.stopping.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        if stopping.is_ok() {
+            return refuse(respond, Refusal::Draining);
+        }
         let authority = request.uri().authority().unwrap().to_string();
         return connect(&authority, respond).await;
     }

@@ -47,7 +47,6 @@ async fn the_application_hears_what_the_remote_met() {
         Refusal::Timeout,
         Refusal::TooManyConnections,
         Refusal::Loop,
-        Refusal::Draining,
         Refusal::Malformed,
         Refusal::UnsupportedAddress,
         Refusal::Internal,
@@ -70,6 +69,24 @@ async fn the_application_hears_what_the_remote_met() {
     ] {
         assert_eq!(local.open(&format!("{code}.status:80")).await.err(), Some(refusal), "{code}");
     }
+}
+
+#[tokio::test]
+async fn a_remote_that_stops_is_asked_no_more_and_the_session_goes_elsewhere() {
+    let remote = TestRemote::start().await;
+    for connections in [1, 2, 8] {
+        let local = Local::new(Config { connections, ..config(&remote) });
+        local.connected().await;
+        // Each of the links that there are hears of it only by its answer.
+        remote.refuse_next(connections);
+        let came = remote.came();
+        assert!(local.open("echo.example:80").await.is_ok(), "{connections}");
+        assert!(remote.came() > came, "{connections}: over a new link");
+    }
+    let local = Local::new(config(&remote));
+    local.connected().await;
+    remote.refuse_next(usize::MAX);
+    assert_eq!(local.open("echo.example:80").await.err(), Some(Refusal::TunnelDown), "not for ever");
 }
 
 #[tokio::test]
