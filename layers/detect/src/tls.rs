@@ -8,6 +8,7 @@ use rustls::{ServerConfig, ServerConnection};
 use swiftproxy_core::endpoint::Endpoint;
 use swiftproxy_core::error::{BuildError, Refusal};
 use swiftproxy_core::registry::Build;
+use swiftproxy_wire::path::Path;
 use swiftproxy_wire::record::{self, Accepted, NotAccepted};
 use swiftproxy_wire::tls::{ALPN_H2, TlsEnd};
 use tokio::io::AsyncWriteExt;
@@ -75,7 +76,8 @@ pub(crate) async fn serve(ctx: Context, inbox: Inbox, config: Arc<ServerConfig>,
     };
     drop(early);
     if stream.get_ref().1.alpn_protocol() == Some(ALPN_H2) {
-        Box::pin(tunnel::serve(ctx, stream, deadline)).await;
+        let path = Path::of(stream.get_ref().0);
+        Box::pin(tunnel::serve(ctx, stream, path, deadline)).await;
         return None;
     }
     let end = |stream, early| Box::new(TlsEnd::new(stream, early)) as Box<dyn Endpoint>;

@@ -35,6 +35,7 @@ struct Shared {
     bytes: AtomicU64,
     rate: AtomicU64,
     full: AtomicBool,
+    unsent: AtomicBool,
 }
 
 impl Heard {
@@ -56,7 +57,7 @@ impl Heard {
 
     /// Whether what was sent is not taken at the moment: the far end's system has it all to read yet, or has gone.
     pub fn is_full(&self) -> bool {
-        self.shared.full.load(Relaxed)
+        self.shared.full.load(Relaxed) || self.shared.unsent.load(Relaxed)
     }
 
     fn now_millis(&self) -> u64 {
@@ -94,14 +95,18 @@ impl<S> Listening<S> {
         Self { stream, heard }
     }
 
-    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let full = &self.heard.shared.full;
-        if outcome.is_pending() {
-            full.store(true, Relaxed);
-        } else if full.load(Relaxed) {
-            full.store(false, Relaxed);
-            self.heard.note();
+    /// Room where there was none is the far end's doing.
+    fn waited(&self, flag: &AtomicBool, waits: bool) {
+        if flag.load(Relaxed) != waits {
+            flag.store(waits, Relaxed);
+            if !waits {
+                self.heard.note();
+            }
         }
+    }
+
+    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.waited(&self.heard.shared.full, outcome.is_pending());
         if let Poll::Ready(Ok(n)) = outcome {
             self.heard.moved(n);
         }
@@ -143,7 +148,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Listening<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        // What encrypts takes more than the socket does, and shows only here that it waits.
+        self.waited(&self.heard.shared.unsent, outcome.is_pending());
+        outcome
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -175,5 +183,49 @@ mod tests {
         assert!(heard.is_bulk());
         tokio::time::sleep(Duration::from_millis(FRESH)).await;
         assert!(!heard.is_bulk(), "it has stopped");
+    }
+
+    /// Takes a few bytes at once, as TLS does, and sends them on as far as the pipe takes them.
+    struct Queueing(tokio::io::DuplexStream, Vec<u8>);
+
+    impl AsyncWrite for Queueing {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.1.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let Self(stream, queued) = &mut *self;
+            while !queued.is_empty() {
+                let n = ready!(Pin::new(&mut *stream).poll_write(cx, queued))?;
+                queued.drain(..n);
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_socket_is_seen_behind_what_queues() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (near, mut far) = tokio::io::duplex(100);
+        let heard = Heard::now();
+        let mut stream = Listening::new(Queueing(near, Vec::new()), heard.clone());
+        stream.write_all(&[0; 150]).await.expect("queued");
+        let start = heard.last();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let flushed = tokio::spawn(async move { stream.flush().await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(heard.is_full() && heard.last() == start);
+        far.read_exact(&mut [0; 150]).await.expect("all of it");
+        flushed.await.expect("no panic").expect("flushed");
+        assert!(!heard.is_full() && heard.last() > start, "room is a sign of life");
     }
 }

@@ -8,6 +8,7 @@ pub mod heard;
 pub mod http1;
 pub mod lean;
 pub mod parse;
+pub mod path;
 pub mod proxy_status;
 pub mod record;
 pub mod refusal;

@@ -24,6 +24,7 @@ use http::header::USER_AGENT;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_wire::h2::{Queue, Windows, server_builder};
 use swiftproxy_wire::heard::{Heard, Listening};
+use swiftproxy_wire::path::Path;
 use swiftproxy_wire::record::Channel;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
@@ -55,7 +56,8 @@ pub(crate) async fn serve_clear(ctx: Context, inbox: Inbox, deadline: Instant) {
     if ctx.settings.lean {
         serve_channel(ctx, Channel::clear(stream, early), deadline).await;
     } else {
-        serve(ctx, Replay::new(stream, early), deadline).await;
+        let path = Path::of(&stream);
+        serve(ctx, Replay::new(stream, early), path, deadline).await;
     }
 }
 
@@ -63,7 +65,10 @@ pub(crate) async fn serve_clear(ctx: Context, inbox: Inbox, deadline: Instant) {
 pub(crate) async fn serve_channel(ctx: Context, mut channel: Channel, deadline: Instant) {
     match timeout_at(deadline, swiftproxy_wire::lean::knows(&mut channel)).await {
         Ok(Ok(true)) => lean::serve(ctx, channel, deadline).await,
-        Ok(Ok(false)) => serve(ctx, channel.into_stream(), deadline).await,
+        Ok(Ok(false)) => {
+            let path = Path::of(channel.stream());
+            serve(ctx, channel.into_stream(), path, deadline).await;
+        }
         Ok(Err(error)) => {
             // A socket that broke is nobody's refusal.
             if error.kind() == std::io::ErrorKind::InvalidData {
@@ -76,8 +81,8 @@ pub(crate) async fn serve_channel(ctx: Context, mut channel: Channel, deadline: 
     }
 }
 
-/// Serves a connection to its end.
-pub(crate) async fn serve<S>(ctx: Context, stream: S, deadline: Instant)
+/// Serves a connection to its end; `path` is the one that `stream` goes.
+pub(crate) async fn serve<S>(ctx: Context, stream: S, path: Option<Path>, deadline: Instant)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -86,7 +91,7 @@ where
         .initial_window_size(Windows::START)
         .handshake::<_, Bytes>(Listening::new(stream, heard.clone()));
     match timeout_at(deadline, handshake).await {
-        Ok(Ok(connection)) => run(Arc::new(ctx), connection, heard, deadline).await,
+        Ok(Ok(connection)) => run(Arc::new(ctx), connection, (heard, path), deadline).await,
         Ok(Err(error)) => {
             // A socket that broke is nobody's refusal.
             if !error.is_io() {
@@ -104,15 +109,19 @@ fn is_gecko(agent: &[u8]) -> bool {
     agent.windows(6).any(|at| at == b"Gecko/")
 }
 
-async fn run<S>(ctx: Arc<Context>, mut connection: Connection<S, Bytes>, heard: Heard, deadline: Instant)
-where
+async fn run<S>(
+    ctx: Arc<Context>,
+    mut connection: Connection<S, Bytes>,
+    below: (Heard, Option<Path>),
+    deadline: Instant,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut windows = Windows::SERVER;
     let queue = Queue::default();
     // Each stream holds a clone of it for as long as it is open.
     let streams = Arc::new(());
-    let mut watch = Watch::new(connection.ping_pong(), heard, deadline);
+    let mut watch = Watch::new(connection.ping_pong(), below, deadline);
     let mut draining = pin!(ctx.listener.node().draining());
     let mut drained = false;
     loop {

@@ -42,7 +42,7 @@ async fn over(proxy: &Proxy, pipe: usize) -> (Client, h2::client::Connection<Dup
     let ctx = proxy.front.context(proxy.addr).unwrap();
     let (served, deadline) = (proxy.served.clone(), Instant::now() + ctx.settings.handshake_timeout);
     tokio::spawn(async move {
-        serve(ctx, near, deadline).await;
+        serve(ctx, near, None, deadline).await;
         served.fetch_add(1, SeqCst);
     });
     h2::client::handshake(far).await.unwrap()

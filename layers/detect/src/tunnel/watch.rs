@@ -1,7 +1,8 @@
 //! Notices connections that carry nothing, and clients that have vanished.
 //!
-//! Invariant: a client that vanished holds its sessions no longer than [`BUSY`] and [`PATIENCE`]; one that is there
-//! and does not read, such as a paused download, is left alone. Whether its system is still there is TCP's to find.
+//! Invariant: a client that vanished holds its sessions no longer than [`BUSY`] and twice [`PATIENCE`]; one that is
+//! there and does not read, such as a paused download, is left alone. Which of the two it is where our socket is full,
+//! TCP knows.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -9,6 +10,7 @@ use std::task::Poll;
 use h2::{Ping, PingPong};
 use swiftproxy_core::error::Refusal;
 use swiftproxy_wire::heard::Heard;
+use swiftproxy_wire::path::Path;
 use tokio::time::{Instant, sleep_until};
 
 use super::{BUSY, IDLE, PATIENCE, STRANGERS};
@@ -27,6 +29,7 @@ pub(super) enum Verdict {
 pub(super) struct Watch {
     pings: Option<PingPong>,
     heard: Heard,
+    path: Option<Path>,
     at: Instant,
     state: State,
     /// When it was asked whether somebody is there, while the answer is awaited.
@@ -45,8 +48,8 @@ enum State {
 
 impl Watch {
     /// Of a connection that is judged at `first`.
-    pub(super) fn new(pings: Option<PingPong>, heard: Heard, first: Instant) -> Self {
-        Self { pings, heard, at: first, state: State::Busy, asked: None }
+    pub(super) fn new(pings: Option<PingPong>, (heard, path): (Heard, Option<Path>), first: Instant) -> Self {
+        Self { pings, heard, path, at: first, state: State::Busy, asked: None }
     }
 
     /// Waits until it is worth judging again.
@@ -108,7 +111,7 @@ impl Watch {
         let bound = if heard > asked { heard + BUSY + PATIENCE } else { asked + PATIENCE };
         if now < bound {
             self.at = bound;
-        } else if streams > 0 && self.heard.is_full() {
+        } else if streams > 0 && self.heard.is_full() && !self.path.is_some_and(|path| path.is_unanswered()) {
             self.at = now + PATIENCE;
         } else {
             return Verdict::Gone;

@@ -42,7 +42,7 @@ async fn raw(proxy: &Proxy) -> (ReadHalf<DuplexStream>, WriteHalf<DuplexStream>)
     let ctx = proxy.front.context(proxy.addr).unwrap();
     let (served, deadline) = (proxy.served.clone(), Instant::now() + ctx.settings.handshake_timeout);
     tokio::spawn(async move {
-        serve(ctx, near, deadline).await;
+        serve(ctx, near, None, deadline).await;
         served.fetch_add(1, SeqCst);
     });
     let (from, mut into) = tokio::io::split(far);
