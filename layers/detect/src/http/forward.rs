@@ -9,10 +9,11 @@ use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Poll;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -294,7 +295,17 @@ fn finish(
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     one_length(&mut head.headers, chunked, body.size_hint().exact());
+    if !switches && !head.headers.contains_key(DATE) {
+        date(&mut head.headers);
+    }
     Response::from_parts(head, body.map_err(Into::into).boxed_unsync())
+}
+
+/// Says when a response came, of which its origin does not (RFC 9110 §6.6.1).
+fn date(headers: &mut HeaderMap) {
+    if let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
+        headers.insert(DATE, now);
+    }
 }
 
 /// Leaves one plain `Content-Length`, or none.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
-use swiftproxy_wire::http1::{BodyLength, ChunkedDecoder, Step};
+use swiftproxy_wire::http1::{BodyLength, ChunkedDecoder, Step, strip_hop_by_hop};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -159,7 +159,8 @@ impl Upload {
                             gathered.extend_from_slice(data);
                             bytes.advance(n);
                         }
-                        Step::End(trailers) => {
+                        Step::End(mut trailers) => {
+                            strip_hop_by_hop(&mut trailers);
                             bytes.advance(n);
                             self.0 = State::Over(trailers);
                         }

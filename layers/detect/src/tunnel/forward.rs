@@ -169,7 +169,10 @@ impl Body for Upload {
             }
             Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
             None => Poll::Ready(match ready!(self.0.poll_trailers(cx)) {
-                Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+                Ok(trailers) => trailers.map(|mut trailers| {
+                    strip_hop_by_hop(&mut trailers);
+                    Ok(Frame::trailers(trailers))
+                }),
                 Err(error) => Some(Err(error.into())),
             }),
         }

@@ -13,6 +13,8 @@ use super::head::tokens;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// RFC 9110 §11.7.3.
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
 /// Whether a connection outlives the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         TRANSFER_ENCODING,
         UPGRADE,
         PROXY_AUTHENTICATE,
+        PROXY_AUTHENTICATION_INFO,
         PROXY_AUTHORIZATION,
     ] {
         headers.remove(name);
@@ -103,6 +106,7 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("upgrade", "websocket"),
             ("proxy-authenticate", "Basic"),
+            ("proxy-authentication-info", "nextnonce=1"),
             ("proxy-authorization", "Basic eDp5"),
             ("authorization", "Basic eDp5"),
         ]);

@@ -34,14 +34,15 @@ async fn requests_in_chunks_with_trailers() {
     let (proxy, origin) = (Proxy::open().await, Origin::new().await);
     for method in ["POST", "GET"] {
         let ask = format!(
-            "{method} http://ORIGIN/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\nTrailer: X-Sum\r\n\r\n"
+            "{method} http://ORIGIN/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\
+             Trailer: X-Sum, Proxy-Authorization, X-Hop\r\n\r\n"
         );
         let (mut client, mut target, head) = pair(&proxy, &origin, &ask).await;
         assert_eq!(field(&head, "transfer-encoding"), Some("chunked"));
         assert!(!head.contains("content-length"), "{head}");
         client.say("5;ext=1\r\nhello\r\n").await;
         assert_eq!(target.up_to("hello\r\n").await, "5\r\nhello\r\n", "passed on before it is whole");
-        client.say("6\r\n world\r\n0\r\nX-Sum: 11\r\n\r\n").await;
+        client.say("6\r\n world\r\n0\r\nX-Sum: 11\r\nProxy-Authorization: Basic eDp5\r\n\r\n").await;
         assert_eq!(target.up_to("\r\n\r\n").await.to_lowercase(), "6\r\n world\r\n0\r\nx-sum: 11\r\n\r\n");
         target.say(OK).await;
         client.up_to("hi").await;
@@ -230,6 +231,10 @@ async fn origins_that_do_not_speak_http() {
         ("SSH-2.0-x\r\n", "http_protocol_error"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", "http_protocol_error"),
         ("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nx", "http_protocol_error"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX: a\r\n b\r\n\r\nx", "http_protocol_error"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX: a\rb\r\n\r\nx", "http_protocol_error"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX: a\0b\r\n\r\nx", "http_protocol_error"),
+        ("HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\nx", "http_protocol_error"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "http_protocol_error"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx", "http_protocol_error"),
         (

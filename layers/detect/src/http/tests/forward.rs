@@ -38,7 +38,13 @@ async fn a_get_and_what_stays_at_this_hop() {
     for gone in ["x-hop", "proxy-authenticate", "keep-alive", "via"] {
         assert!(!head.contains(gone), "{gone} in {head}");
     }
+    assert!(field(&head, "date").is_some_and(|date| date.ends_with(" gmt")), "{head}");
     assert_eq!(client.body(2).await, "hi");
+    // The origin's own word stands.
+    client.say(&format!("GET http://a.test:{port}/ HTTP/1.1\r\nHost: x\r\n{ALICE}\r\n")).await;
+    target.head().await;
+    target.say("HTTP/1.1 204 No\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n").await;
+    assert_eq!(field(&client.head().await, "date"), Some("sun, 06 nov 1994 08:49:37 gmt"));
 }
 
 #[tokio::test]
