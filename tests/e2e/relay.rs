@@ -8,7 +8,12 @@ use crate::support::{Pair, until};
 
 #[test]
 fn half_close_both_ways() {
-    let pair = Pair::start(&["alice"], "");
+    for pair in Pair::by_each_engine("", "") {
+        half_close(&pair);
+    }
+}
+
+fn half_close(pair: &Pair) {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = target.local_addr().unwrap();
 
@@ -43,7 +48,12 @@ fn half_close_both_ways() {
 
 #[test]
 fn a_reset_is_passed_on_as_a_reset_both_ways() {
-    let pair = Pair::start(&["alice"], "");
+    for pair in Pair::by_each_engine("", "") {
+        resets(&pair);
+    }
+}
+
+fn resets(pair: &Pair) {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let reset = |stream: std::net::TcpStream| {
         socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();

@@ -1,7 +1,11 @@
 //! The local role as a GUI's back end, and what it does when the remote goes away.
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::faults::{Download, Source, moves};
 use crate::support::proxy::{PASSWORD, connected, request};
-use crate::support::traffic::{Bulk, Flow};
+use crate::support::traffic::socks5;
 use crate::support::{Origin, Pair, Proxy, curl, until};
 
 const SECRET: (&str, &str) = ("Authorization", "Bearer s3cret");
@@ -50,15 +54,19 @@ fn login_by_the_api_tells_what_is_wrong() {
 #[test]
 fn a_killed_remote_ends_downloads_and_is_found_again() {
     let origin = Origin::start();
-    let bulk = Bulk::start();
+    let source = Source::start();
     let pair = Pair::start(&["alice"], "");
     let bound = pair.remote.addr("tunnel");
-    let flow = Flow::down(pair.addr(), bulk.source);
-    until("it runs", || (flow.received.load(std::sync::atomic::Ordering::Relaxed) > 0).then_some(()));
+    let download = Download::of(socks5(pair.addr(), source.addr));
+    moves(&download.received);
     let Pair { remote, local, .. } = pair;
     let (folder, file) = (remote.folder.clone(), remote.file().to_owned());
     remote.kill();
-    until("the download ends", || flow.has_ended().then_some(()));
+    let (end, received) = download.end(Duration::from_secs(20));
+    assert!(end.is_err(), "half a download is no whole one: {end:?}");
+    let counted = local.stats()["total"]["down"].as_u64().unwrap();
+    let sent = source.sent.load(Relaxed);
+    assert!(received <= counted && counted <= sent, "{received}, {counted}, {sent}");
     until("the status says so", || (local.stats()["tunnel"]["state"] == "connecting").then_some(()));
     let set = format!("listeners.tunnel.bind={bound}");
     let again = Proxy::run(&folder, file, &["--set", &set]);

@@ -10,16 +10,20 @@ use tokio::time::Instant;
 
 use super::{pair, watched};
 
-pub(super) type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 /// What offers our own engine (RFC 9113 §6.5.2: others ignore it).
 const LEAN: [u8; 6] = [0xf5, 0xe1, 0, 0, 0, 1];
 
 /// A connection of HTTP/2, to our own engine where `lean`.
 pub(super) fn connect(addr: SocketAddr, pin: &str, lean: bool) -> Tls {
+    over(TcpStream::connect(addr).unwrap(), pin, lean)
+}
+
+/// The same over a socket that is connected.
+pub(crate) fn over(stream: TcpStream, pin: &str, lean: bool) -> Tls {
     let config = client_config(&Trust::Pins(pin.parse().unwrap())).unwrap();
     let tls = ClientConnection::new(config, server_name("127.0.0.1").unwrap()).unwrap();
-    let stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut tls = StreamOwned::new(tls, stream);
     tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();

@@ -1,10 +1,10 @@
 //! Hostile clients, while the process's memory and descriptors and a well-behaved client's latency are watched.
 
 mod doors;
-mod floods;
+pub(crate) mod floods;
 mod handshakes;
 mod names;
-mod readers;
+pub(crate) mod readers;
 mod returning;
 
 use std::sync::Arc;

@@ -35,15 +35,14 @@ relay = "direct"
 [layers.acl]
 "#;
     let proxy = Proxy::start_in(&folder(), "names.toml", toml);
-    let public = TcpListener::bind((PUBLIC, 0)).unwrap();
+    let listen = |at, port| {
+        let listener = TcpListener::bind((at, port)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    };
+    let public = listen(PUBLIC, 0);
     let port = public.local_addr().unwrap().port();
-    let private: Vec<_> = ["127.0.0.1", "10.1.2.3", "fd00::1", "::1"]
-        .map(|at| {
-            let listener = TcpListener::bind((at, port)).unwrap();
-            listener.set_nonblocking(true).unwrap();
-            listener
-        })
-        .into();
+    let private = ["127.0.0.1", "10.1.2.3", "fd00::1", "::1"].map(|at| listen(at, port));
     let through = |host: &str, most: &str| {
         let proxy = format!("socks5h://{}", proxy.addr("plain"));
         curl(&["--proxy", &proxy, "--max-time", most, &format!("http://{host}:{port}/")])
@@ -51,7 +50,7 @@ relay = "direct"
     for _ in 0..5 {
         // It connects, and waits in vain for an answer.
         assert_eq!(through("both.example", "1").code, 28);
-        let (_, from) = public.accept().unwrap();
+        let (_, from) = public.accept().expect("it was dialled");
         let SocketAddr::V4(from) = from else { panic!("IPv4") };
         assert!(!from.ip().is_unspecified());
     }

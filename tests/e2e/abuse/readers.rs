@@ -11,7 +11,7 @@ use super::floods::{Tls, connect, field, frame};
 use super::{pair, watched};
 
 /// Opens many tunnels on one connection, lets them send all they like, and reads nothing.
-fn hoard(mut tls: Tls, target: &str, streams: u32) -> Tls {
+pub(crate) fn hoard(mut tls: Tls, target: &str, streams: u32) -> Tls {
     // The widest windows there are, of streams and connection.
     let wide = 0x7fff_ffff_u32.to_be_bytes();
     let mut say = frame(4, 0, 0, &[&[0, 4][..], &wide].concat());

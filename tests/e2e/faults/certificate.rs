@@ -1,5 +1,6 @@
 //! The remote's certificate changes under its local roles.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::support::proxy::{certificate, connected, local_toml};
@@ -7,7 +8,7 @@ use crate::support::traffic::{Bulk, Flow};
 use crate::support::wait::until_within;
 use crate::support::{Origin, Pair, Proxy, curl, until};
 
-use super::{moves, serves};
+use super::{is_counted, moves, serves};
 
 #[test]
 fn a_new_certificate_is_shown_and_an_old_pin_is_told() {
@@ -56,4 +57,5 @@ fn a_new_certificate_is_shown_and_an_old_pin_is_told() {
     connected(&pair.local);
     serves(stale.addr("local"), &origin.url("/bytes/10"));
     assert!(!flow.has_ended());
+    is_counted(&pair, flow.received.load(Relaxed));
 }

@@ -1,6 +1,7 @@
 //! The file is edited again and again; addresses that are taken.
 
 use std::net::TcpListener;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,7 +11,7 @@ use crate::support::traffic::{Bulk, Flow};
 use crate::support::wait::pause;
 use crate::support::{Origin, Pair, Proxy, until};
 
-use super::{lines, moves, serves};
+use super::{counted, is_counted, lines, moves, serves};
 
 #[test]
 fn a_hundred_edits_in_ten_seconds_drop_no_session_and_the_last_one_holds() {
@@ -47,6 +48,8 @@ fn a_hundred_edits_in_ten_seconds_drop_no_session_and_the_last_one_holds() {
     }
     assert!(lines(&pair.remote, "rejected") > 0 && lines(&pair.remote, "configuration reloaded") > 0);
     assert_eq!(lines(&pair.remote, "listening on"), 2 - 1, "no listener was closed");
+    is_counted(&pair, flows[0].received.load(Relaxed));
+    assert!(counted(&pair.remote, "bob") >= flows[1].received.load(Relaxed));
 }
 
 #[test]
@@ -87,4 +90,5 @@ fn a_port_that_is_taken_at_reload_leaves_the_old_listener_as_it_was() {
     serves(addr, &origin.url("/bytes/10"));
     moves(&flow.received);
     assert!(!flow.has_ended(), "what came in by the old address goes on");
+    is_counted(&pair, flow.received.load(Relaxed));
 }

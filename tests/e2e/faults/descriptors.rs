@@ -2,13 +2,14 @@
 
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::support::traffic::{Bulk, Flow};
 use crate::support::wait::pause;
 use crate::support::{Origin, Pair, Proxy, curl, until};
 
-use super::{moves, serves};
+use super::{is_counted, moves, serves};
 
 /// How many descriptors a process has open.
 fn open(node: &Proxy) -> usize {
@@ -56,4 +57,5 @@ fn a_lack_of_descriptors_harms_no_session_and_floods_no_log() {
     limit(&pair.remote, 20_000);
     serves(pair.addr(), &origin.url("/bytes/10"));
     assert!(!flow.has_ended());
+    is_counted(&pair, flow.received.load(Relaxed));
 }

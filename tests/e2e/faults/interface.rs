@@ -1,6 +1,5 @@
 //! The address of an interface goes and comes back, under listeners and sessions.
 
-use std::process::Command;
 use std::time::Duration;
 
 use crate::support::namespace::inside;
@@ -11,13 +10,9 @@ use crate::support::traffic::{Bulk, Flow};
 use crate::support::wait::until_within;
 use crate::support::{Origin, Proxy, until};
 
-use super::{counted, moves, serves, stored};
+use super::{counted, ip, moves, serves, stored};
 
 const SETUP: &str = "ip addr add 192.0.2.1/32 dev lo";
-
-fn ip(args: &[&str]) {
-    assert!(Command::new("ip").args(args).status().unwrap().success());
-}
 
 #[test]
 #[ignore = "root: an interface of its own"]

@@ -9,6 +9,7 @@ mod disk;
 mod interface;
 mod link;
 mod store;
+mod stranger;
 mod targets;
 
 use std::io::{ErrorKind, Read, Write};
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::support::wait::pause;
-use crate::support::{Proxy, curl, until};
+use crate::support::{Pair, Proxy, curl, until};
 
 /// One statement on a database.
 pub(crate) fn sql(database: &Path, sql: &str) -> String {
@@ -40,6 +41,19 @@ pub(crate) fn counted(node: &Proxy, account: &str) -> u64 {
     let stats = node.stats();
     let accounts = stats["accounts"].as_array().unwrap();
     accounts.iter().find(|known| known["name"] == account).unwrap()["down"].as_u64().unwrap()
+}
+
+/// Changes the interfaces of a namespace of one's own.
+pub(crate) fn ip(args: &[&str]) {
+    assert!(Command::new("ip").args(args).status().unwrap().success());
+}
+
+/// Both nodes have counted what their clients received of one account's downloads, and the store has what was counted.
+pub(crate) fn is_counted(pair: &Pair, received: u64) {
+    let so_far = counted(&pair.remote, "alice");
+    let by_local = pair.local.stats()["total"]["down"].as_u64().unwrap();
+    assert!(so_far >= received && by_local >= received, "{received}, {so_far}, {by_local}");
+    until("it is stored", || (stored(&pair.database()) >= so_far).then_some(()));
 }
 
 /// Waits until a flow moves.
