@@ -121,7 +121,7 @@ impl Client {
 
     /// Bytes of data per second, either way, as of late.
     pub fn rate(&self) -> u64 {
-        self.shared.rate.load(Relaxed)
+        self.shared.pace.rate()
     }
 
     /// Measures the round trip anew.

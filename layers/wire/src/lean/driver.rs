@@ -17,14 +17,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::frame::{self, Code, GOAWAY, PING};
 use super::inward::{Fault, Inward};
+use super::pace::hold_back;
 use super::shared::{Ending, Role, Shared, lock};
 use crate::record::{self, CLOSE_NOTIFY, Inbox, Next};
 
 /// Batches that are read before others get their turn.
 const BATCHES: u32 = 8;
-
-/// Bytes are counted this long for a rate.
-const PULSE: Duration = Duration::from_millis(500);
 
 /// How a connection notices that its peer has gone.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +50,6 @@ pub struct Driver {
     asked: Option<Instant>,
     /// How long the answer to that may take.
     patience: Duration,
-    counted: (Instant, u64),
     timer: Pin<Box<Sleep>>,
     over: bool,
 }
@@ -66,7 +63,6 @@ impl Driver {
     ) -> Self {
         let now = Instant::now();
         let timer = Box::pin(sleep_until(now + watch.busy));
-        let (heard, counted) = (now, (now, 0));
         let mut driver = Self {
             shared,
             socket,
@@ -74,10 +70,9 @@ impl Driver {
             inward,
             early,
             watch,
-            heard,
+            heard: now,
             asked: None,
             patience: watch.patience,
-            counted,
             timer,
             over: false,
         };
@@ -100,13 +95,8 @@ impl Driver {
     /// Something was heard.
     fn hear(&mut self) {
         self.heard = Instant::now();
-        let (since, before) = self.counted;
-        let took = self.heard - since;
-        if took >= PULSE {
-            let moved = self.shared.moved.load(Relaxed);
-            let rate = u128::from(moved - before) * 1000 / took.as_millis().max(1);
-            self.shared.rate.store(u64::try_from(rate).unwrap_or(u64::MAX), Relaxed);
-            self.counted = (self.heard, moved);
+        if let Some(bytes) = self.shared.pace.pulse() {
+            hold_back(self.socket.as_ref(), bytes);
         }
     }
 

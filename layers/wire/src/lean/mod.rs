@@ -13,6 +13,7 @@ mod head;
 mod hpack;
 mod inward;
 mod out;
+mod pace;
 mod server;
 mod shared;
 mod start;

@@ -22,6 +22,7 @@ use super::frame::{
 };
 use super::inward::Inward;
 use super::out::Out;
+use super::pace::{UNSENT_MOST, hold_back};
 use super::server::Server;
 use super::shared::{Ending, Role, Shared};
 use super::{CONNECTION_WINDOW, MAX_STREAMS, head, initial_window};
@@ -30,10 +31,6 @@ use crate::socket::expect_reader;
 
 /// Bytes of the frames that are taken where nothing is encrypted.
 const CLEAR_FRAME: u32 = 256 << 10;
-
-/// Bytes that may wait in the kernel and are not sent yet: what comes next does not wait behind more.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const NOT_SENT: u32 = 32 * 1024;
 
 /// Bytes by which the windows of all streams of a connection may grow together.
 const GROWN_CLIENT: u64 = 64 << 20;
@@ -148,8 +145,7 @@ fn prepare(stream: &TcpStream) {
     expect_reader(stream);
     // What fails here costs delay, nothing else.
     let _ = stream.set_nodelay(true);
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT);
+    hold_back(stream, UNSENT_MOST);
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Inward {
                 self.must_be_known(stream)?;
             }
         }
-        self.shared.moved.fetch_add(length.into(), Relaxed);
+        self.shared.pace.moved(length as usize);
         if length == 0 && !self.frame.has(END_STREAM) {
             self.spend(1, "too many empty frames")?;
         } else if length >= 1024 {

@@ -93,6 +93,7 @@ impl Shared {
     pub(in crate::lean) fn note_sent(&self, all: bool) {
         if !all {
             self.slow.store(true, Relaxed);
+            self.pace.held_up();
             if !self.stuck.swap(true, SeqCst) {
                 // It waits for the socket from now on.
                 self.driver.wake();

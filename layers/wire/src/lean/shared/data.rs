@@ -108,8 +108,7 @@ impl Shared {
         }
         let max_frame = self.max_frame.load(Relaxed);
         let slow = self.slow.load(Relaxed);
-        let frames = if slow || self.waiting.load(SeqCst) > 0 { FEW } else { SLOTS };
-        let whole = frames * FRAME;
+        let whole = self.pace.batch(slow || self.waiting.load(SeqCst) > 0);
         let room = self.reserve(stream, most.min(whole));
         if room == 0 {
             let _ = self.send(out);
@@ -129,7 +128,7 @@ impl Shared {
         };
         self.give_back(stream, room, n);
         if n > 0 {
-            self.moved.fetch_add(n as u64, Relaxed);
+            self.pace.moved(n);
             self.last.store(if n == room { stream.id } else { 0 }, Relaxed);
             if slow {
                 // Taken back by the socket, if it is still so.

@@ -22,17 +22,14 @@ use tokio::sync::Notify;
 
 use super::budget::Budget;
 use super::frame::{self, Code, DEFAULT_MAX_FRAME, DEFAULT_WINDOW, MOST_WINDOW, RST_STREAM, WINDOW_UPDATE};
-use super::out::{FRAME, Failed, Out, SLOTS};
+use super::out::{Failed, Out};
+use super::pace::Pace;
 use super::stream::{Broken, Stream};
 use super::turns::Turns;
 use crate::doubt::Doubt;
 
 /// Bytes of answers to a peer that does not read them.
 const MAX_REPLIES: usize = 32 * 1024;
-
-/// Frames of one batch while others wait, or the socket is full now and then: little enough that whoever comes next
-/// does not wait long.
-const FEW: usize = 4;
 
 /// Which side this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,9 +124,7 @@ pub(in crate::lean) struct Shared {
     round_trip: AtomicU64,
     /// Requests that wait for their answers.
     pub(in crate::lean) unanswered: AtomicUsize,
-    /// Bytes of data either way, ever; and per second lately, as the driver finds.
-    pub(in crate::lean) moved: AtomicU64,
-    pub(in crate::lean) rate: AtomicU64,
+    pub(in crate::lean) pace: Pace,
     /// A ping is wanted.
     pub(in crate::lean) ask: AtomicBool,
     /// Whether the peer is there, and how many milliseconds somebody gives it to answer; 0 is nobody.
@@ -176,8 +171,7 @@ impl Shared {
             budget,
             round_trip: AtomicU64::new(u64::MAX),
             unanswered: AtomicUsize::new(0),
-            moved: AtomicU64::new(0),
-            rate: AtomicU64::new(0),
+            pace: Pace::new(),
             ask: AtomicBool::new(false),
             doubt: Doubt::default(),
             hurry: AtomicU64::new(0),
