@@ -1,32 +1,82 @@
-//! How many streams there are whose windows come out of one sum, whichever connections they are of.
+//! How many streams there are whose windows come out of one sum, whichever connections they are of, and how much of what
+//! they received waits to be read.
 //!
 //! Invariant: a stream counts from its beginning until nothing it received can be held any more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// While so many bytes wait to be read, readers are what is short: larger windows would only hold more.
+const MUCH: u64 = 8 << 20;
 
 /// The streams of the connections that share it: a node's.
 #[derive(Debug, Clone, Default)]
-pub struct Budget(Arc<AtomicUsize>);
+pub struct Budget(Arc<Sums>);
+
+#[derive(Debug, Default)]
+struct Sums {
+    streams: AtomicUsize,
+    waiting: AtomicU64,
+}
 
 impl Budget {
     /// One stream more, until what this gives is dropped.
     pub(super) fn enter(&self) -> Counted {
-        self.0.fetch_add(1, Relaxed);
-        Counted(self.0.clone())
+        self.0.streams.fetch_add(1, Relaxed);
+        Counted { sums: self.0.clone(), waiting: AtomicU32::new(0) }
     }
 
     pub(super) fn streams(&self) -> usize {
-        self.0.load(Relaxed)
+        self.0.streams.load(Relaxed)
+    }
+
+    /// Whether windows may grow.
+    pub(super) fn is_ample(&self) -> bool {
+        self.0.waiting.load(Relaxed) < MUCH
     }
 }
 
 /// A stream that counts.
 #[derive(Debug)]
-pub(super) struct Counted(Arc<AtomicUsize>);
+pub(super) struct Counted {
+    sums: Arc<Sums>,
+    waiting: AtomicU32,
+}
+
+impl Counted {
+    /// So many bytes of it wait to be read.
+    pub(super) fn wait(&self, bytes: u32) {
+        let before = self.waiting.swap(bytes, Relaxed);
+        if before != bytes {
+            // Adding what is negative wraps to what is meant.
+            self.sums.waiting.fetch_add(u64::from(bytes).wrapping_sub(before.into()), Relaxed);
+        }
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.wait(0);
+        self.sums.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_summed_up_until_it_is_dropped() {
+        let budget = Budget::default();
+        let streams: Vec<_> = (0..4).map(|_| budget.clone().enter()).collect();
+        let quarter = u32::try_from(MUCH / 4).unwrap();
+        streams.iter().for_each(|stream| stream.wait(quarter));
+        assert!(!budget.is_ample());
+        streams[0].wait(quarter - 1);
+        assert!(budget.is_ample());
+        streams[0].wait(quarter);
+        drop(streams);
+        assert!(budget.is_ample());
+        assert_eq!((budget.streams(), budget.0.waiting.load(Relaxed)), (0, 0));
     }
 }

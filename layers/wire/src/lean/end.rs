@@ -72,8 +72,12 @@ impl End {
     fn release(&self, n: usize) {
         let round_trip = self.shared.round_trip().unwrap_or(Duration::ZERO);
         let n = u32::try_from(n).unwrap_or(u32::MAX);
-        let credit = self.stream.lock().consume(n, round_trip, |more| self.shared.grow(more));
+        let mut state = self.stream.lock();
+        let credit = state.consume(n, round_trip, |more| self.shared.grow(more));
+        let unread = state.unread();
+        drop(state);
         if let Some(credit) = credit {
+            self.stream.counted.wait(unread);
             self.shared.credit(self.stream.id, credit);
             self.shared.kick();
         }
@@ -98,7 +102,8 @@ impl Endpoint for End {
             drop(state);
             return Poll::Ready(Err(self.shared.broken(broken)));
         }
-        state.await_reading(cx);
+        state.run_dry(cx);
+        self.stream.counted.wait(0);
         // It is empty; what comes next finds one in the pool.
         let spare = std::mem::take(&mut state.queue);
         drop(state);

@@ -37,7 +37,7 @@ pub(super) const MOST: u32 = 4 << 20;
 pub(super) struct Stream {
     pub(super) id: u32,
     state: Mutex<State>,
-    _counted: Counted,
+    pub(super) counted: Counted,
 }
 
 /// What happens to it.
@@ -55,6 +55,8 @@ pub(super) struct State {
     /// Since when the rate is measured at which it drains, and what it drained since.
     since: Option<Instant>,
     drained: u32,
+    /// Its end has waited for more since then.
+    dry: bool,
     /// What we may still send.
     pub(super) window: i64,
     /// The peer has ended its side.
@@ -116,7 +118,7 @@ impl Stream {
     pub(super) fn new(id: u32, window: u32, allowed: u32, counted: Counted) -> Self {
         Self {
             id,
-            _counted: counted,
+            counted,
             state: Mutex::new(State {
                 queue: Vec::new(),
                 unread: 0,
@@ -125,6 +127,7 @@ impl Stream {
                 extra: 0,
                 since: None,
                 drained: 0,
+                dry: false,
                 window: window.into(),
                 ended: false,
                 finished: false,
@@ -186,6 +189,17 @@ fn register(place: &mut Option<Waker>, cx: &Context<'_>) {
 impl State {
     pub(super) fn await_reading(&mut self, cx: &Context<'_>) {
         register(&mut self.reader, cx);
+    }
+
+    /// Its end has read all there is, and waits for more.
+    pub(super) fn run_dry(&mut self, cx: &Context<'_>) {
+        self.dry = true;
+        self.await_reading(cx);
+    }
+
+    /// Bytes that were received and not consumed.
+    pub(super) fn unread(&self) -> u32 {
+        self.unread
     }
 
     pub(super) fn await_writing(&mut self, cx: &Context<'_>) {
@@ -257,12 +271,13 @@ impl State {
         self.target = u32::try_from(target.clamp(1, MOST.into())).unwrap_or(MOST);
     }
 
-    /// How much its window lacks of three round trips at the rate at which it drains lately, and of a turn. Three, for up
-    /// to half a window waits to be credited, and a sender that is held up by its window is to have twice as much.
+    /// How much its window lacks of a turn at the rate at which it drains lately, and of three round trips where its
+    /// end had to wait; where there was always something to read, it is the reader who is slow, or held to a rate. Three,
+    /// for up to half a window waits to be credited, and a sender that is held up by its window is to have twice as much.
     fn too_small_by(&mut self, round_trip: Duration) -> u32 {
         let now = Instant::now();
         let Some(since) = self.since else {
-            (self.since, self.drained) = (Some(now), 0);
+            (self.since, self.drained, self.dry) = (Some(now), 0, false);
             return 0;
         };
         let took = now - since;
@@ -270,11 +285,13 @@ impl State {
             return 0;
         }
         self.since = Some(now);
+        let dry = std::mem::take(&mut self.dry);
         let drained = u128::from(std::mem::take(&mut self.drained));
         let in_time = |time: Duration| {
             u64::try_from(drained * time.as_nanos() / took.as_nanos().max(1)).unwrap_or(u64::MAX)
         };
-        let right = in_time(3 * round_trip).saturating_add(in_time(TURN).min(STEADY));
+        let far = if dry { in_time(3 * round_trip) } else { 0 };
+        let right = far.saturating_add(in_time(TURN).min(STEADY));
         u32::try_from(right).unwrap_or(MOST).min(MOST).saturating_sub(self.target)
     }
 
@@ -314,8 +331,12 @@ mod tests {
     const RTT: Duration = Duration::from_millis(50);
 
     /// Drains a stream as fast as its window allows, but no more than `most` bytes a round trip, for so many round
-    /// trips; its window in the end.
+    /// trips, and waits for more in between; its window in the end.
     async fn drain(most: u32, round_trip: Duration, times: u32) -> u32 {
+        drain_by(most, round_trip, times, true).await
+    }
+
+    async fn drain_by(most: u32, round_trip: Duration, times: u32, dry: bool) -> u32 {
         let stream = Stream::new(1, 0, 64 << 10, Budget::default().enter());
         for _ in 0..times {
             {
@@ -326,6 +347,7 @@ mod tests {
                     state.consume(piece, round_trip, |_| true);
                 }
                 assert!(state.allowed + i64::from(state.unread) <= state.target.into());
+                state.dry |= dry;
             }
             tokio::time::advance(round_trip).await;
         }
@@ -342,6 +364,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_drain_leaves_it_as_it_is() {
         assert_eq!(drain(16 << 10, RTT, 1000).await, 64 << 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_who_is_never_kept_waiting_needs_no_more_than_a_turn() {
+        let at_most = 64 << 10;
+        assert_eq!(drain_by(u32::MAX, RTT, 50, false).await, at_most);
+        assert!(drain_by(at_most, RTT, 50, true).await > at_most);
     }
 
     #[tokio::test(start_paused = true)]

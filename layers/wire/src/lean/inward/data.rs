@@ -59,6 +59,7 @@ impl Inward {
             drop(state);
             return self.stream_fault(Code::FLOW_CONTROL_ERROR);
         }
+        current.counted.wait(state.unread());
         Ok(())
     }
 

@@ -311,6 +311,9 @@ impl Shared {
 
     /// Whether a stream's window may become `more` larger.
     pub(in crate::lean) fn grow(&self, more: u32) -> bool {
+        if !self.budget.is_ample() {
+            return false;
+        }
         let grown = self.grown.fetch_add(more.into(), Relaxed) + u64::from(more);
         if grown > self.most_grown {
             self.shrink(more);

@@ -43,6 +43,22 @@ async fn windows_grow_with_what_drains() {
 }
 
 #[tokio::test]
+async fn no_window_grows_while_much_waits_to_be_read() {
+    for much in [false, true] {
+        let mut pair = Pair::new(true).await;
+        let (mut near, mut far) = pair.stream().await;
+        let waits = pair.budget.enter();
+        waits.wait(if much { 64 << 20 } else { 0 });
+        let bytes = pattern(60_000_000, 9);
+        let (sent, got) = tokio::join!(send(&mut near, &bytes), receive(&mut far));
+        sent.unwrap();
+        assert!(got.unwrap() == bytes);
+        let grown = far.stream().lock().take_extra();
+        assert_eq!(grown == 0, much, "{grown}");
+    }
+}
+
+#[tokio::test]
 async fn many_streams_have_small_windows() {
     assert_eq!(initial_window(1), INITIAL_MOST);
     assert_eq!(initial_window(512), INITIAL_MOST);
