@@ -20,7 +20,7 @@ use crate::support::wait::pause;
 use crate::support::{Origin, Pair, Proxy, curl};
 
 /// May be added after the warm-up without being growth: allocators keep what they had at their busiest moment.
-const SLACK: u64 = 24 << 20;
+const SLACK: u64 = 8 << 20;
 
 /// Bytes resident and descriptors open.
 type Figure = (u64, usize);
