@@ -11,10 +11,13 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 
 /// How much a pipe holds, in bytes; 64 pages.
 const CAPACITY: usize = 256 * 1024;
+/// The first few hold more, as much as an unprivileged user's may (pipe(7)): a lone stream has the least to wait for.
+const LARGE: usize = 1024 * 1024;
+const LARGE_ONES: usize = 8;
 /// A pipe that holds less is no use: an unprivileged user gets such when 16,384 pages of theirs are in pipes.
 const LEAST_CAPACITY: usize = 64 * 1024;
 /// How many pipes there are at most, in use or not: half of those pages.
-const MOST: usize = 128;
+const MOST: usize = 104;
 
 /// A pipe, and what is in it.
 #[derive(Debug)]
@@ -56,7 +59,9 @@ impl Pool {
             return None;
         }
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
-        let capacity = fcntl_setpipe_size(&write, CAPACITY)
+        let wanted = if before < LARGE_ONES { LARGE } else { CAPACITY };
+        let capacity = fcntl_setpipe_size(&write, wanted)
+            .or_else(|_| fcntl_setpipe_size(&write, CAPACITY))
             .or_else(|_| rustix::pipe::fcntl_getpipe_size(&write))
             .unwrap_or(0);
         (capacity >= LEAST_CAPACITY).then_some(Pipe { read, write, held: 0, _counted: counted })

@@ -14,7 +14,7 @@ use super::flow::{Broken, Flow, Step, Way};
 use super::pool::Pipe;
 
 /// How much is asked for at a time. A pipe holds more than its pages' worth where segments are large.
-const SIZE: usize = 512 * 1024;
+const SIZE: usize = 1024 * 1024;
 /// Less than this at a time is no bulk.
 const SMALL: usize = 16 * 1024;
 /// After so many small ones in a row copying is cheaper again.
