@@ -17,15 +17,13 @@ use super::shared::Ending;
 use crate::record::pool;
 
 /// What a stream drains in this time fits into its window, however short the round trip, up to [`STEADY`]: reader and
-/// sender take turns on a busy machine.
+/// sender take turns on a busy machine. A rate is measured for as long at least, so that the burst that an account may
+/// have at once does not count as one.
 const TURN: Duration = Duration::from_millis(16);
 
 /// Bytes in a window that keep a sender busy while its reader has its turn. More would only wait for the reader, and
 /// hold up what comes behind it on the connection.
 const STEADY: u64 = 256 << 10;
-
-/// How long a rate is measured at least, so that a burst does not count as one.
-const PERIOD: Duration = Duration::from_millis(5);
 
 /// Windows from here on are bulk's, whose buffers are kept for the next.
 const LARGE: u32 = 256 << 10;
@@ -281,7 +279,7 @@ impl State {
             return 0;
         };
         let took = now - since;
-        if took < PERIOD.max(round_trip) {
+        if took < TURN.max(round_trip) {
             return 0;
         }
         self.since = Some(now);
@@ -371,6 +369,26 @@ mod tests {
         let at_most = 64 << 10;
         assert_eq!(drain_by(u32::MAX, RTT, 50, false).await, at_most);
         assert!(drain_by(at_most, RTT, 50, true).await > at_most);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_no_rate() {
+        // 1 Mbit/s, in bursts of 100 ms.
+        let stream = Stream::new(1, 0, 8 << 10, Budget::default().enter());
+        let next_door = Duration::from_micros(100);
+        for _ in 0..50 {
+            for _ in 0..3 {
+                {
+                    let mut state = stream.lock();
+                    state.receive(4 << 10).unwrap();
+                    state.consume(4 << 10, next_door, |_| true);
+                    state.dry = true;
+                }
+                tokio::time::advance(Duration::from_millis(3)).await;
+            }
+            tokio::time::advance(Duration::from_millis(90)).await;
+        }
+        assert_eq!(stream.lock().target, 8 << 10);
     }
 
     #[tokio::test(start_paused = true)]
