@@ -26,7 +26,7 @@ const LEAST: usize = 4 * 1024;
 
 /// Bytes that may wait in the kernel and are not sent yet: what comes next does not wait behind more.
 const UNSENT_LEAST: u32 = 8 * 1024;
-pub(super) const UNSENT_MOST: u32 = 32 * 1024;
+pub(super) const UNSENT_MOST: u32 = 128 * 1024;
 
 /// What moves, and since when it is counted.
 pub(super) struct Pace {
