@@ -18,7 +18,7 @@ use crate::workers::Place;
 /// A client that vanished is noticed after about three minutes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// Trouble is logged at most this often.
+/// Each loop logs trouble at most this often.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// What every client's socket has on. Linux hands it down from the listening socket, without a system call more.

@@ -1,4 +1,4 @@
-//! What runs: one accept loop a listener, one task a connection.
+//! What runs: an accept loop for each listener's sockets, a task for each connection.
 //!
 //! Invariant: a configuration is carried out whole or not at all; a listener whose address did not change is never
 //! closed.

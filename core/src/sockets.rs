@@ -74,18 +74,30 @@ pub(crate) fn open(
 fn bind_each(addr: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
     let first = unbound(addr)?;
     first.bind(&addr.into())?;
-    let addr = first.local_addr()?;
     let mut sockets = vec![first];
-    #[cfg(target_os = "linux")]
+    spread(&mut sockets, count)?;
+    Ok(sockets)
+}
+
+/// More sockets of the first one's address.
+#[cfg(target_os = "linux")]
+fn spread(sockets: &mut Vec<Socket>, count: usize) -> io::Result<()> {
     while sockets.len() < count {
         // Only now: with it, the first would be bound beside another program's.
         sockets[0].set_reuse_port(true)?;
+        let addr = sockets[0].local_addr()?;
         let next = unbound(addr.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?)?;
         next.set_reuse_port(true)?;
         next.bind(&addr)?;
         sockets.push(next);
     }
-    Ok(sockets)
+    Ok(())
+}
+
+/// Elsewhere one socket is all there is.
+#[cfg(not(target_os = "linux"))]
+fn spread(_: &mut Vec<Socket>, _: usize) -> io::Result<()> {
+    Ok(())
 }
 
 fn unbound(addr: SocketAddr) -> io::Result<Socket> {

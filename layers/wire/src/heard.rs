@@ -96,17 +96,18 @@ impl<S> Listening<S> {
     }
 
     /// Room where there was none is the far end's doing.
-    fn waited(&self, flag: &AtomicBool, waits: bool) {
+    fn waited<T>(&self, flag: &AtomicBool, outcome: &Poll<io::Result<T>>) {
+        let waits = outcome.is_pending();
         if flag.load(Relaxed) != waits {
             flag.store(waits, Relaxed);
-            if !waits {
+            if matches!(outcome, Poll::Ready(Ok(_))) {
                 self.heard.note();
             }
         }
     }
 
     fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.waited(&self.heard.shared.full, outcome.is_pending());
+        self.waited(&self.heard.shared.full, &outcome);
         if let Poll::Ready(Ok(n)) = outcome {
             self.heard.moved(n);
         }
@@ -150,7 +151,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Listening<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
         // What encrypts takes more than the socket does, and shows only here that it waits.
-        self.waited(&self.heard.shared.unsent, outcome.is_pending());
+        self.waited(&self.heard.shared.unsent, &outcome);
         outcome
     }
 

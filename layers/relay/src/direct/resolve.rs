@@ -2,7 +2,7 @@
 //! for how long an answer holds.
 //!
 //! Invariant: a name server that does not answer keeps so many threads and no more, whatever is asked of it; a name is
-//! asked for once at a time, and a failure is not kept.
+//! asked for once at a time, whoever gives up waiting, and a failure is not kept.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use swiftproxy_core::error::Refusal;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{Semaphore, SetOnce};
 use tokio::time::Instant;
 
 /// How many names are looked up at a time.
@@ -24,6 +24,8 @@ const KEPT: Duration = Duration::from_secs(5);
 const MOST_KEPT: usize = 4096;
 
 type Found = Result<Arc<[IpAddr]>, Refusal>;
+/// What was found, and when; set once.
+type Answer = Arc<SetOnce<(Instant, Found)>>;
 type LookUp = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// A node's lookups.
@@ -33,19 +35,11 @@ pub(super) struct Resolver {
     answers: Mutex<HashMap<String, Answer>>,
 }
 
-#[derive(Clone)]
-struct Answer {
-    since: Instant,
-    found: Arc<OnceCell<Found>>,
-}
-
-impl Answer {
-    /// Whether it is awaited, or good and recent.
-    fn holds(&self, now: Instant) -> bool {
-        match self.found.get() {
-            None => true,
-            Some(found) => found.is_ok() && now.duration_since(self.since) < KEPT,
-        }
+/// Whether an answer is awaited, or good and recent.
+fn holds(answer: &Answer, now: Instant) -> bool {
+    match answer.get() {
+        None => true,
+        Some((since, found)) => found.is_ok() && now.duration_since(*since) < KEPT,
     }
 }
 
@@ -66,33 +60,41 @@ impl Resolver {
 
     /// A name's addresses as the system orders them, IPv4-mapped ones as IPv4.
     pub(super) async fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, Refusal> {
-        let found = self.answer(name).found;
-        let found = found.get_or_init(|| self.ask(name)).await.clone()?;
-        Ok(found.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
+        let answer = self.answer(name);
+        let (_, found) = answer.wait().await;
+        Ok(found.clone()?.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
     }
 
-    /// The answer that holds, or a new one to be found.
+    /// The answer that holds, or a new one that is on its way.
     fn answer(&self, name: &str) -> Answer {
         let now = Instant::now();
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = answers.get(name).filter(|answer| answer.holds(now)) {
+        if let Some(answer) = answers.get(name).filter(|answer| holds(answer, now)) {
             return answer.clone();
         }
         if answers.len() >= MOST_KEPT {
-            answers.retain(|_, answer| answer.holds(now));
+            answers.retain(|_, answer| holds(answer, now));
             if answers.len() >= MOST_KEPT {
-                answers.clear();
+                // What somebody waits for stays: there is no more of it than there are sessions.
+                answers.retain(|_, answer| answer.get().is_none());
             }
         }
-        let answer = Answer { since: now, found: Arc::default() };
+        let answer = Answer::default();
         answers.insert(name.to_owned(), answer.clone());
+        drop(answers);
+        let ask = Self::ask(self.permits.clone(), self.look_up.clone(), name.to_owned());
+        let found = answer.clone();
+        // A task of its own: whoever asked may be gone before the system answers, and others wait for it too.
+        tokio::spawn(async move {
+            let answer = ask.await;
+            // Nobody else sets it.
+            let _ = found.set((Instant::now(), answer));
+        });
         answer
     }
 
-    async fn ask(&self, name: &str) -> Found {
-        let permit = self.permits.clone().acquire_owned().await.map_err(|_| Refusal::Internal)?;
-        let (name, look_up) = (name.to_owned(), self.look_up.clone());
-        // Whoever asked may be gone before the system answers; the thread is busy until it does.
+    async fn ask(permits: Arc<Semaphore>, look_up: Arc<LookUp>, name: String) -> Found {
+        let permit = permits.acquire_owned().await.map_err(|_| Refusal::Internal)?;
         let lookup = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let found = look_up(&name).map_err(|_| Refusal::DnsFailed)?;
@@ -105,6 +107,7 @@ impl Resolver {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::task::Poll;
 
     use super::*;
 
@@ -148,10 +151,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_gives_up_costs_no_second_question() {
+        let (resolver, asked) = counted();
+        let mut given_up = Box::pin(resolver.resolve("a", 80));
+        assert!(std::future::poll_fn(|cx| Poll::Ready(given_up.as_mut().poll(cx).is_pending())).await);
+        drop(given_up);
+        resolver.resolve("a", 80).await.unwrap();
+        assert_eq!(asked.load(Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_kept_is_bounded() {
         let (resolver, _) = counted();
         for n in 0..2 * MOST_KEPT + 10 {
-            resolver.answer(&n.to_string());
+            resolver.resolve(&n.to_string(), 80).await.unwrap();
         }
         assert!(resolver.answers.lock().unwrap().len() <= MOST_KEPT);
     }

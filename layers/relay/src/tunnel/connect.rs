@@ -76,7 +76,8 @@ async fn exchange(
             Ok((end, bound)) => return Ok((place, end, bound)),
             Err(Failure::Refused(refusal)) => return Err(refusal),
             Err(Failure::Link) => place.broke(),
-            Err(Failure::Again) => place.retire(),
+            Err(Failure::Stops) => place.retire(),
+            Err(Failure::Again) => {}
         }
     }
     Err(Refusal::TunnelDown)
@@ -113,7 +114,9 @@ enum Failure {
     Refused(Refusal),
     /// The link is of no use any more.
     Link,
-    /// The remote did not look at the request: it stops, or has enough. Whoever takes its place may be there already.
+    /// The remote stops. Whoever takes its place may be there already.
+    Stops,
+    /// It did not look at the request, or the link was retired before.
     Again,
 }
 
@@ -126,11 +129,11 @@ async fn ask(
         request.headers_mut().insert(PROXY_AUTHORIZATION, value);
     }
     let sent = place.request(request, false).await.map_err(failure)?;
-    let response = sent.ok_or(Failure::Link)?.answer().await.map_err(failure)?;
+    let response = sent.ok_or(Failure::Again)?.answer().await.map_err(failure)?;
     if !response.status().is_success() {
         let refusal = refused(uplink, &response);
         if refusal == Refusal::Draining {
-            return Err(Failure::Again);
+            return Err(Failure::Stops);
         }
         return Err(Failure::Refused(refusal));
     }
@@ -141,6 +144,7 @@ async fn ask(
 fn failure(fault: Fault) -> Failure {
     match fault {
         Fault::Unseen => Failure::Again,
+        Fault::Stops => Failure::Stops,
         Fault::Connect => Failure::Refused(Refusal::UnreachableHost),
         Fault::Reset => Failure::Refused(Refusal::Internal),
         Fault::Link => Failure::Link,

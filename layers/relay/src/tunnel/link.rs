@@ -79,11 +79,11 @@ impl Link {
         let link = Self::new(Requests::Lean(client), changed);
         tokio::spawn({
             let link = link.clone();
-            let (mut driver, mut known) = (Box::pin(driver), (true, false));
+            let (mut driver, mut known) = (Box::pin(driver), (true, true, false));
             async move {
                 let why = poll_fn(|cx| {
                     let polled = driver.as_mut().poll(cx);
-                    let seen = (link.is_calm(), link.is_silent());
+                    let seen = (link.is_open(), link.is_calm(), link.is_silent());
                     if std::mem::replace(&mut known, seen) != seen {
                         link.changed.send_replace(());
                     }
@@ -326,6 +326,8 @@ impl Asked {
 pub(super) enum Fault {
     /// The remote did not look at it.
     Unseen,
+    /// The remote had said before that it stops.
+    Stops,
     /// It was reset: the target cannot be connected, as far as HTTP/2 has words for it.
     Connect,
     /// It was reset for another reason.
@@ -338,6 +340,7 @@ impl From<h2::Error> for Fault {
     fn from(error: h2::Error) -> Self {
         match error.reason() {
             Some(Reason::REFUSED_STREAM) => Self::Unseen,
+            Some(Reason::NO_ERROR) if error.is_go_away() => Self::Stops,
             Some(Reason::CONNECT_ERROR) if error.is_reset() => Self::Connect,
             Some(_) if error.is_reset() => Self::Reset,
             _ => Self::Link,

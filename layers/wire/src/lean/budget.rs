@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// While so many bytes wait to be read, readers are what is short: larger windows would only hold more.
+/// While so many bytes wait to be read, readers are what is short: larger windows would only hold more, but for those
+/// whose readers wait.
 const MUCH: u64 = 8 << 20;
 
 /// The streams of the connections that share it: a node's.
@@ -30,7 +31,7 @@ impl Budget {
         self.0.streams.load(Relaxed)
     }
 
-    /// Whether windows may grow.
+    /// Whether windows may grow whose readers leave something unread.
     pub(super) fn is_ample(&self) -> bool {
         self.0.waiting.load(Relaxed) < MUCH
     }

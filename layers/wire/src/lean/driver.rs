@@ -89,7 +89,7 @@ impl Driver {
         self.asked = Some(now);
         self.inward.pinged = Some(now);
         self.shared.control(|out| frame::put(out, PING, 0, 0, b"liveness"));
-        self.shared.kick();
+        self.shared.note_due();
     }
 
     /// Something was heard.
@@ -188,7 +188,7 @@ impl Driver {
         let outcome = self.take_all();
         self.inward.rest();
         self.inward.fit(self.shared.budget.streams());
-        self.shared.kick();
+        self.shared.note_due();
         // Should somebody have been called who does not come.
         self.shared.call_if_free();
         if self.inbox.take_update_asked() {
@@ -275,7 +275,11 @@ impl Driver {
         drop(table);
         // The last words go out first; a peer that does not take them is not waited for longer than any.
         if done && !self.shared.is_stuck() {
-            return Err(Ending::Closed);
+            if self.shared.is_sent() {
+                return Err(Ending::Closed);
+            }
+            self.shared.note_due();
+            cx.waker().wake_by_ref();
         }
         Ok(())
     }

@@ -74,10 +74,12 @@ impl End {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
         let mut state = self.stream.lock();
         let credit = state.consume(n, round_trip, |more| self.shared.grow(more));
-        let unread = state.unread();
+        // Whenever the peer hears of it; of one that sends no more it is each time, for nothing comes to set it right.
+        if credit.is_some() || state.sends_no_more() {
+            self.stream.counted.wait(state.unread());
+        }
         drop(state);
         if let Some(credit) = credit {
-            self.stream.counted.wait(unread);
             self.shared.credit(self.stream.id, credit);
             self.shared.kick();
         }

@@ -1,7 +1,7 @@
 //! How much moves on a connection as of late, and how much of it is sent at once.
 //!
-//! Invariant: what comes next waits behind no more than the socket takes in [`AHEAD`], where it is the link that holds us
-//! up; where it is not, batches are as large as they may be.
+//! Invariant: what comes next waits behind no more than the socket takes in [`AHEAD`] or [`LEAST`], where it is the link
+//! that holds us up and we come in time; where it is not, batches are as large as they may be.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -15,8 +15,10 @@ use super::out::{FRAME, SLOTS};
 const PULSE: Duration = Duration::from_millis(500);
 const FRESH: Duration = Duration::from_millis(1500);
 
-/// What is sealed for a slow link, and what the kernel holds back for it, goes out in this time each.
-const AHEAD: Duration = Duration::from_micros(500);
+/// What is sealed for a slow link, and what the kernel holds back for it, goes out in this time each, in microseconds;
+/// at most in that much, where we are too busy to come in time with more.
+const AHEAD: u64 = 500;
+const LATE: u64 = 16_000;
 
 /// Bytes of one batch, and of one while others wait or the socket is full now and then: little enough that whoever comes
 /// next does not wait long. A slow link's are no less than a record's overhead is worth.
@@ -43,6 +45,9 @@ pub(super) struct Pace {
     /// Bytes of one batch.
     batch: AtomicUsize,
     unsent: AtomicU64,
+    /// The most that the link took a second, as of late, and the time that what is ahead may take.
+    best: AtomicU64,
+    ahead: AtomicU64,
 }
 
 impl Pace {
@@ -56,6 +61,8 @@ impl Pace {
             full: AtomicBool::new(false),
             batch: AtomicUsize::new(WHOLE),
             unsent: AtomicU64::new(UNSENT_MOST.into()),
+            best: AtomicU64::new(0),
+            ahead: AtomicU64::new(AHEAD),
         }
     }
 
@@ -96,9 +103,23 @@ impl Pace {
         self.rate.store(rate, Relaxed);
         self.since.store(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
         let full = self.full.swap(false, Relaxed);
-        let (batch, unsent) = if full { fitting(rate) } else { (WHOLE, UNSENT_MOST) };
+        // A rate that rests took part in says nothing of the link.
+        let (batch, unsent) = if full && age < 2 * PULSE { self.fit(rate) } else { (WHOLE, UNSENT_MOST) };
         self.batch.store(batch, Relaxed);
         (self.unsent.swap(unsent.into(), Relaxed) != u64::from(unsent)).then_some(unsent)
+    }
+}
+
+impl Pace {
+    /// What fits a link that took so many bytes a second, as much as it could.
+    fn fit(&self, rate: u64) -> (usize, u32) {
+        let best = rate.max(self.best.load(Relaxed) / 16 * 15);
+        self.best.store(best, Relaxed);
+        let ahead = self.ahead.load(Relaxed);
+        // Where it takes notably less than it did, it may be us who come too late with more.
+        let ahead = if rate < best / 4 * 3 { (2 * ahead).min(LATE) } else { (ahead / 4 * 3).max(AHEAD) };
+        self.ahead.store(ahead, Relaxed);
+        fitting(best, ahead)
     }
 }
 
@@ -111,9 +132,9 @@ pub(super) fn hold_back(stream: &TcpStream, bytes: u32) {
     let _ = (stream, bytes);
 }
 
-/// Bytes of one batch, and unsent ones, for a link that takes so many a second.
-fn fitting(rate: u64) -> (usize, u32) {
-    let ahead = u128::from(rate) * AHEAD.as_micros() / 1_000_000;
+/// Bytes of one batch, and unsent ones, for a link that takes so many a second, to go out in so many microseconds.
+fn fitting(rate: u64, ahead: u64) -> (usize, u32) {
+    let ahead = u128::from(rate) * u128::from(ahead) / 1_000_000;
     let batch = usize::try_from(ahead).unwrap_or(WHOLE).clamp(LEAST, WHOLE);
     let unsent = u32::try_from(ahead).unwrap_or(UNSENT_MOST).clamp(UNSENT_LEAST, UNSENT_MOST);
     // In powers of two, so that it seldom changes.
@@ -126,10 +147,10 @@ mod tests {
 
     #[test]
     fn a_slow_link_has_little_ahead_of_what_comes_next() {
-        assert_eq!(fitting(0), (LEAST, UNSENT_LEAST));
-        assert_eq!(fitting(12_500_000), (6250, UNSENT_LEAST));
-        assert_eq!(fitting(1_000_000_000), (WHOLE, UNSENT_MOST));
-        assert_eq!(fitting(u64::MAX), (WHOLE, UNSENT_MOST));
+        assert_eq!(fitting(0, AHEAD), (LEAST, UNSENT_LEAST));
+        assert_eq!(fitting(12_500_000, AHEAD), (6250, UNSENT_LEAST));
+        assert_eq!(fitting(1_000_000_000, AHEAD), (WHOLE, UNSENT_MOST));
+        assert_eq!(fitting(u64::MAX, AHEAD), (WHOLE, UNSENT_MOST));
     }
 
     #[tokio::test(start_paused = true)]
@@ -147,6 +168,41 @@ mod tests {
             assert_eq!(pace.rate(), 12_500_000);
             assert_eq!((pace.batch(false), pace.batch(true)), (batch, batch.min(FEW)));
         }
+    }
+
+    /// Has so many bytes go out in half a second by a link that holds up; what may be sealed at once then.
+    async fn after(pace: &Pace, bytes: usize) -> usize {
+        pace.moved(bytes);
+        pace.held_up();
+        tokio::time::advance(PULSE).await;
+        pace.pulse();
+        pace.batch(false)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_too_late_has_more_ahead() {
+        let pace = Pace::new();
+        let steady = after(&pace, 20_000_000).await;
+        assert_eq!(after(&pace, 20_000_000).await, steady);
+        let mut late = 0;
+        for _ in 0..5 {
+            late = after(&pace, 4_000_000).await;
+        }
+        assert!(late > 3 * steady, "{late}");
+        for _ in 0..40 {
+            late = after(&pace, 4_000_000).await;
+        }
+        assert!(late < steady, "it is the link that is slower now: {late}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_says_nothing_of_the_link() {
+        let pace = Pace::new();
+        pace.moved(6_250_000);
+        pace.held_up();
+        tokio::time::advance(2 * PULSE).await;
+        pace.pulse();
+        assert_eq!(pace.batch(false), WHOLE);
     }
 
     #[tokio::test(start_paused = true)]

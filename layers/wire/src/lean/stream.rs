@@ -107,6 +107,14 @@ impl Broken {
     }
 }
 
+/// What a window lacks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Growth {
+    pub(super) bytes: u32,
+    /// Its end had to wait for more: what it is given, it does not leave unread.
+    pub(super) dry: bool,
+}
+
 /// Received bytes that the peer had no leave to send.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Overrun;
@@ -230,6 +238,11 @@ impl State {
         if self.allowed < 0 && length > 0 { Err(Overrun) } else { Ok(()) }
     }
 
+    /// Whether the peer has said its last word.
+    pub(super) fn sends_no_more(&self) -> bool {
+        self.ended || self.broken.is_some()
+    }
+
     /// Keeps received bytes for the stream's end.
     pub(super) fn deliver(&mut self, bytes: &[u8]) {
         if self.gone || self.broken.is_some() {
@@ -272,15 +285,15 @@ impl State {
     /// How much its window lacks of a turn at the rate at which it drains lately, and of three round trips where its
     /// end had to wait; where there was always something to read, it is the reader who is slow, or held to a rate. Three,
     /// for up to half a window waits to be credited, and a sender that is held up by its window is to have twice as much.
-    fn too_small_by(&mut self, round_trip: Duration) -> u32 {
+    fn too_small_by(&mut self, round_trip: Duration) -> Growth {
         let now = Instant::now();
         let Some(since) = self.since else {
             (self.since, self.drained, self.dry) = (Some(now), 0, false);
-            return 0;
+            return Growth::default();
         };
         let took = now - since;
         if took < TURN.max(round_trip) {
-            return 0;
+            return Growth::default();
         }
         self.since = Some(now);
         let dry = std::mem::take(&mut self.dry);
@@ -290,7 +303,8 @@ impl State {
         };
         let far = if dry { in_time(3 * round_trip) } else { 0 };
         let right = far.saturating_add(in_time(TURN).min(STEADY));
-        u32::try_from(right).unwrap_or(MOST).min(MOST).saturating_sub(self.target)
+        let bytes = u32::try_from(right).unwrap_or(MOST).min(MOST).saturating_sub(self.target);
+        Growth { bytes, dry }
     }
 
     /// Takes note that `n` bytes were consumed; the credit that the peer is to be given now, if any. `grow` says
@@ -299,11 +313,11 @@ impl State {
         &mut self,
         n: u32,
         round_trip: Duration,
-        grow: impl FnOnce(u32) -> bool,
+        grow: impl FnOnce(Growth) -> bool,
     ) -> Option<u32> {
         self.unread = self.unread.saturating_sub(n);
         self.drained = self.drained.saturating_add(n);
-        if self.ended || self.broken.is_some() {
+        if self.sends_no_more() {
             return None;
         }
         let due = i64::from(self.target) - self.allowed - i64::from(self.unread);
@@ -311,9 +325,9 @@ impl State {
             return None;
         }
         let more = self.too_small_by(round_trip);
-        if more > 0 && grow(more) {
-            self.target += more;
-            self.extra += more;
+        if more.bytes > 0 && grow(more) {
+            self.target += more.bytes;
+            self.extra += more.bytes;
         }
         let due = i64::from(self.target) - self.allowed - i64::from(self.unread);
         self.allowed += due;

@@ -5,6 +5,9 @@ use super::*;
 /// Sealed bytes that are worth a call of their own. What is held back beside a batch fits into the buffer.
 const MUCH: usize = 16 * 1024;
 
+/// How often the driver sends what came while it sent.
+const ROUNDS: u32 = 2;
+
 impl Shared {
     /// Queues control frames; [`kick`](Self::kick) sends them.
     pub(in crate::lean) fn control(&self, put: impl FnOnce(&mut Vec<u8>)) {
@@ -67,13 +70,28 @@ impl Shared {
         }
     }
 
-    /// Of the driver: sends what is queued and sealed.
+    /// Of the driver, in its own turn, at whose end it sends what is queued.
+    pub(in crate::lean) fn note_due(&self) {
+        self.due.store(true, SeqCst);
+    }
+
+    /// Of the driver: whether nothing is left to send.
+    pub(in crate::lean) fn is_sent(&self) -> bool {
+        let out = lock(&self.out);
+        out.sealed() == 0 && !self.pending.load(SeqCst)
+    }
+
+    /// Of the driver: sends what is queued and sealed; what others add meanwhile, in its next turn at last.
     pub(in crate::lean) fn flush(&self) {
-        while self.due.swap(false, SeqCst) {
-            if self.stuck.load(SeqCst) || self.lost().is_some() {
+        for _ in 0..ROUNDS {
+            if !self.due.swap(false, SeqCst) {
                 return;
             }
             let mut out = lock(&self.out);
+            // Once there is room, all of it goes.
+            if self.stuck.load(SeqCst) || self.lost().is_some() {
+                return;
+            }
             let sent = self.seal_control(&mut out).and_then(|all| Ok((all, out.flush()?)));
             match sent {
                 Ok((all, sent)) => {
@@ -86,6 +104,9 @@ impl Shared {
                     return;
                 }
             }
+        }
+        if self.due.load(SeqCst) {
+            self.driver.wake();
         }
     }
 
@@ -103,7 +124,7 @@ impl Shared {
 
     /// Lets go of `out` after something was sealed: much is sent at once, little by the driver with what comes next.
     pub(in crate::lean) fn send(&self, mut out: MutexGuard<'_, Out>) -> Result<(), Ending> {
-        if out.sealed() < MUCH {
+        if out.sealed() < MUCH.min(self.pace.batch(true)) {
             drop(out);
             self.kick();
             return Ok(());

@@ -24,7 +24,7 @@ use super::budget::Budget;
 use super::frame::{self, Code, DEFAULT_MAX_FRAME, DEFAULT_WINDOW, MOST_WINDOW, RST_STREAM, WINDOW_UPDATE};
 use super::out::{Failed, Out};
 use super::pace::Pace;
-use super::stream::{Broken, Stream};
+use super::stream::{Broken, Growth, Stream};
 use super::turns::Turns;
 use crate::doubt::Doubt;
 
@@ -310,13 +310,13 @@ impl Shared {
     }
 
     /// Whether a stream's window may become `more` larger.
-    pub(in crate::lean) fn grow(&self, more: u32) -> bool {
-        if !self.budget.is_ample() {
+    pub(in crate::lean) fn grow(&self, more: Growth) -> bool {
+        if !more.dry && !self.budget.is_ample() {
             return false;
         }
-        let grown = self.grown.fetch_add(more.into(), Relaxed) + u64::from(more);
+        let grown = self.grown.fetch_add(more.bytes.into(), Relaxed) + u64::from(more.bytes);
         if grown > self.most_grown {
-            self.shrink(more);
+            self.shrink(more.bytes);
             return false;
         }
         true
