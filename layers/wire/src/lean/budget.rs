@@ -10,6 +10,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 /// whose readers wait.
 const MUCH: u64 = 8 << 20;
 
+/// While so many do, not even those grow. It is more than the initial windows of two thousand streams hold, so that
+/// those alone do not keep others small.
+const TOO_MUCH: u64 = 20 << 20;
+
 /// The streams of the connections that share it: a node's.
 #[derive(Debug, Clone, Default)]
 pub struct Budget(Arc<Sums>);
@@ -31,9 +35,9 @@ impl Budget {
         self.0.streams.load(Relaxed)
     }
 
-    /// Whether windows may grow whose readers leave something unread.
-    pub(super) fn is_ample(&self) -> bool {
-        self.0.waiting.load(Relaxed) < MUCH
+    /// Whether a window may grow; `dry` says that its reader leaves nothing unread.
+    pub(super) fn is_ample(&self, dry: bool) -> bool {
+        self.0.waiting.load(Relaxed) < if dry { TOO_MUCH } else { MUCH }
     }
 }
 
@@ -72,12 +76,13 @@ mod tests {
         let streams: Vec<_> = (0..4).map(|_| budget.clone().enter()).collect();
         let quarter = u32::try_from(MUCH / 4).unwrap();
         streams.iter().for_each(|stream| stream.wait(quarter));
-        assert!(!budget.is_ample());
+        assert!(!budget.is_ample(false) && budget.is_ample(true));
         streams[0].wait(quarter - 1);
-        assert!(budget.is_ample());
-        streams[0].wait(quarter);
+        assert!(budget.is_ample(false));
+        streams[0].wait(u32::try_from(TOO_MUCH).unwrap());
+        assert!(!budget.is_ample(true));
         drop(streams);
-        assert!(budget.is_ample());
+        assert!(budget.is_ample(false));
         assert_eq!((budget.streams(), budget.0.waiting.load(Relaxed)), (0, 0));
     }
 }

@@ -43,7 +43,7 @@ const INITIAL_MOST: u32 = 64 << 10;
 const INITIAL_LEAST: u32 = 8 << 10;
 
 /// Bytes of the initial windows of all streams that share a [`Budget`].
-const INITIAL_BUDGET: u32 = 32 << 20;
+const INITIAL_BUDGET: u32 = 16 << 20;
 
 /// The initial window that fits so many streams; in powers of two, so that it seldom changes.
 fn initial_window(streams: usize) -> u32 {

@@ -1,14 +1,22 @@
 //! Sessions over the lean engine, and remotes that do not know it.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
+use http::Request;
 use swiftproxy_core::cancel::Reason;
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::meter::Direction;
 use swiftproxy_core::tunnel::TunnelState;
+use swiftproxy_wire::lean;
+use swiftproxy_wire::record::Channel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::super::Config;
+use super::super::link::Link;
+use super::super::silence::WATCH;
 use super::remote::{Account, TestRemote};
 use super::{Local, config};
 
@@ -101,4 +109,34 @@ async fn where_it_is_off_it_is_not_offered() {
     let local = Local::new(Config { lean: false, connections: 1, ..config(&remote) });
     assert!(local.open("echo.example:80").await.is_ok());
     assert_eq!(remote.came(), 1);
+}
+
+#[tokio::test]
+async fn a_link_whose_remote_stops_is_seen_to_stop_though_sessions_go_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let mut far = Channel::clear(far.unwrap().0, Vec::new());
+    let server = async {
+        assert!(lean::knows(&mut far).await.unwrap());
+        lean::serve(far, WATCH, &lean::Budget::default())
+    };
+    let near = Channel::clear(near.unwrap(), Vec::new());
+    let (client, (mut server, driver)) = tokio::join!(lean::connect(near, WATCH, true), server);
+    tokio::spawn(driver);
+    let (client, driver) = client.unwrap();
+    let changed = watch::Sender::new(());
+    let mut seen = changed.subscribe();
+    let link = Link::start_lean(client, driver, changed);
+    let place = link.place();
+    let request = Request::connect("a.example:1").body(()).unwrap();
+    let (_asked, accepted) = tokio::join!(place.request(request, false), server.accept());
+    assert!(accepted.is_some() && link.is_open());
+    server.drain();
+    let told = async {
+        while link.is_open() {
+            seen.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told).await.expect("it is told");
+    assert_eq!(link.streams(), 1);
 }

@@ -311,7 +311,7 @@ impl Shared {
 
     /// Whether a stream's window may become `more` larger.
     pub(in crate::lean) fn grow(&self, more: Growth) -> bool {
-        if !more.dry && !self.budget.is_ample() {
+        if !self.budget.is_ample(more.dry) {
             return false;
         }
         let grown = self.grown.fetch_add(more.bytes.into(), Relaxed) + u64::from(more.bytes);
