@@ -118,11 +118,12 @@ async fn a_link_whose_remote_stops_is_seen_to_stop_though_sessions_go_on() {
     let mut far = Channel::clear(far.unwrap().0, Vec::new());
     let server = async {
         assert!(lean::knows(&mut far).await.unwrap());
-        lean::serve(far, WATCH, &lean::Budget::default())
+        let (server, driver) = lean::serve(far, WATCH, &lean::Budget::default());
+        tokio::spawn(driver);
+        server
     };
     let near = Channel::clear(near.unwrap(), Vec::new());
-    let (client, (mut server, driver)) = tokio::join!(lean::connect(near, WATCH, true), server);
-    tokio::spawn(driver);
+    let (client, mut server) = tokio::join!(lean::connect(near, WATCH, true), server);
     let (client, driver) = client.unwrap();
     let changed = watch::Sender::new(());
     let mut seen = changed.subscribe();
