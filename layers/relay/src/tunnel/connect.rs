@@ -77,6 +77,9 @@ async fn exchange(
             Err(Failure::Refused(refusal)) => return Err(refusal),
             Err(Failure::Link) => place.broke(),
             Err(Failure::Stops) => place.retire(),
+            // One of ours turns nobody away but when it stops, and its word of that may be under way; others may have
+            // enough at the moment.
+            Err(Failure::Again) if uplink.is_verified() => place.retire(),
             Err(Failure::Again) => {}
         }
     }

@@ -125,6 +125,11 @@ impl Uplink {
         }
     }
 
+    /// Whether the remote is one of ours that knows the login.
+    pub(super) fn is_verified(&self) -> bool {
+        self.report().verified
+    }
+
     /// A place for a session on the link that it suits best; none while there is no such link.
     ///
     /// # Errors
