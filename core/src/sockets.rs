@@ -17,9 +17,6 @@ use crate::workers::Workers;
 /// Connections the kernel holds for us; it caps this by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Whether the kernel spreads connections over the sockets of one address (SO_REUSEPORT, socket(7)).
-const SPREADS: bool = cfg!(target_os = "linux");
-
 /// Listening sockets of one address, each to be accepted from on its worker.
 #[derive(Debug)]
 pub(crate) struct Sockets {
@@ -59,7 +56,7 @@ pub(crate) fn open(
     let key = format!("listeners.{listener}.bind");
     let sockets = match find(handed, listener, bind) {
         Ok(Some(handed)) => handed.socket.try_clone().and_then(adopt),
-        Ok(None) => bind_each(bind, if SPREADS { workers.count().max(1) } else { 1 }),
+        Ok(None) => bind_each(bind, workers.count()),
         Err(addr) => {
             let problem = format!("the socket that was handed over for it listens on {addr}, not on {bind}");
             return Err(config.error(&key, problem, format!("write bind = \"{addr}\"")));
@@ -79,7 +76,7 @@ fn bind_each(addr: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
     Ok(sockets)
 }
 
-/// More sockets of the first one's address.
+/// More sockets of the first one's address, over which the kernel spreads connections (SO_REUSEPORT, socket(7)).
 #[cfg(target_os = "linux")]
 fn spread(sockets: &mut Vec<Socket>, count: usize) -> io::Result<()> {
     while sockets.len() < count {
