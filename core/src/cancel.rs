@@ -52,6 +52,11 @@ impl Cancel {
         self.waker.wake();
     }
 
+    /// Wakes who polls it, for something else that it is to look at.
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+
     /// The reason, once fired.
     pub fn reason(&self) -> Option<Reason> {
         self.reason.get().copied()

@@ -6,7 +6,9 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -80,6 +82,10 @@ pub trait Endpoint: Send {
     /// Makes the drop an abort: RST, or RST_STREAM with CONNECT_ERROR (RFC 9113 §8.5).
     fn reset(&mut self);
 
+    /// Sees to it that a peer which vanishes in a rest is noticed, where nothing else does. Asked of a target once its
+    /// session [has lasted](crate::live::Live::is_long) for a while.
+    fn keep_alive(&mut self) {}
+
     /// The bare socket behind it, for engines that move bytes inside the kernel; none where bytes are framed.
     fn tcp(&mut self) -> Option<&mut TcpStream> {
         None
@@ -90,12 +96,16 @@ pub trait Endpoint: Send {
 /// with epoll's edges (epoll(7), questions and answers, 9).
 const TELLS_BY_SHORT_READS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
+/// How often a silent peer is asked again before it counts as gone.
+const PROBES: Duration = Duration::from_secs(15);
+
 /// A TCP connection, with the bytes that were read ahead of the relay (early data).
 #[derive(Debug)]
 pub struct Tcp {
     stream: TcpStream,
     early: Box<[u8]>,
     taken: usize,
+    keepalive: Option<Duration>,
 }
 
 impl Tcp {
@@ -106,7 +116,14 @@ impl Tcp {
 
     /// A connection whose first bytes, `early`, were read already.
     pub fn with_early(stream: TcpStream, early: Vec<u8>) -> Self {
-        Self { stream, early: early.into_boxed_slice(), taken: 0 }
+        Self { stream, early: early.into_boxed_slice(), taken: 0, keepalive: None }
+    }
+
+    /// The same, asked whether its peer is still there when it is silent for so long, once that may matter.
+    #[must_use]
+    pub fn asked_after(mut self, silence: Duration) -> Self {
+        self.keepalive = Some(silence);
+        self
     }
 
     /// The socket.
@@ -195,7 +212,15 @@ impl Endpoint for Tcp {
 
     fn reset(&mut self) {
         // What fails here is a socket that is gone already.
-        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    fn keep_alive(&mut self) {
+        if let Some(silence) = self.keepalive.take() {
+            let keepalive = TcpKeepalive::new().with_time(silence).with_interval(PROBES);
+            // What fails here is a socket that is gone already.
+            let _ = SockRef::from(&self.stream).set_tcp_keepalive(&keepalive);
+        }
     }
 
     fn tcp(&mut self) -> Option<&mut TcpStream> {
@@ -283,6 +308,9 @@ impl<E: Endpoint + ?Sized> Endpoint for Box<E> {
     }
     fn reset(&mut self) {
         (**self).reset();
+    }
+    fn keep_alive(&mut self) {
+        (**self).keep_alive();
     }
     fn tcp(&mut self) -> Option<&mut TcpStream> {
         (**self).tcp()

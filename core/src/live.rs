@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{
-    AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,6 +19,9 @@ use crate::cancel::{Cancel, Reason};
 use crate::listener::Listener;
 use crate::meter::{Direction, Tap};
 use crate::target::Target;
+
+/// A session that lasts for so long may rest for much longer.
+const LONG: Duration = Duration::from_secs(5);
 
 /// One session's facts, shared by the session, the API and whoever ends it.
 #[derive(Debug)]
@@ -44,6 +47,7 @@ pub struct Live {
     pub(crate) account: OnceLock<Arc<Account>>,
     pub(crate) dialled: OnceLock<SocketAddr>,
     pub(crate) outcome: OnceLock<&'static str>,
+    long: AtomicBool,
     idle_after: AtomicU32,
     idle: Mutex<(u64, Option<Instant>)>,
 }
@@ -69,6 +73,7 @@ impl Live {
             account: OnceLock::new(),
             dialled: OnceLock::new(),
             outcome: OnceLock::new(),
+            long: AtomicBool::new(false),
             idle_after: AtomicU32::new(0),
             idle: Mutex::new((0, None)),
         }
@@ -110,7 +115,17 @@ impl Live {
         self.since.elapsed()
     }
 
+    /// Whether it has lasted for a while: what only such a session needs is worth its system calls now. Who pipes it is
+    /// woken when it has.
+    pub fn is_long(&self) -> bool {
+        self.long.load(Relaxed)
+    }
+
     fn sweep(&self, now: Instant) {
+        if !self.is_long() && now.saturating_duration_since(self.since) >= LONG {
+            self.long.store(true, Relaxed);
+            self.cancel.wake();
+        }
         let after = self.idle_after.load(Relaxed);
         if after == 0 {
             return;
@@ -203,7 +218,7 @@ impl Sessions {
         });
     }
 
-    /// Ends those that have been idle for too long.
+    /// Ends those that have been idle for too long, and tells those that have become long ones.
     pub fn sweep(&self, now: Instant) {
         self.each(|live| live.sweep(now));
     }

@@ -59,7 +59,7 @@ impl Opened {
     /// The target's side as a stream that asks the meter and tells the taps, for a protocol that speaks to the
     /// target itself (forwarded HTTP).
     pub fn into_stream(self) -> TargetStream {
-        TargetStream { session: self.session, target: self.target, waits: Default::default() }
+        TargetStream { session: self.session, target: self.target, waits: Default::default(), kept: false }
     }
 }
 
@@ -68,6 +68,7 @@ pub struct TargetStream {
     session: Session,
     target: Box<dyn Endpoint>,
     waits: [Wait; 2],
+    kept: bool,
 }
 
 impl TargetStream {
@@ -76,7 +77,11 @@ impl TargetStream {
         &self.session
     }
 
-    fn cancelled(&self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn cancelled(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.kept && self.session.live().is_long() {
+            self.kept = true;
+            self.target.keep_alive();
+        }
         match self.session.live().cancel.poll(cx) {
             Poll::Pending => Ok(()),
             Poll::Ready(reason) => {

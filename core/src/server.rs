@@ -253,7 +253,7 @@ impl Server {
         left
     }
 
-    /// Ends sessions that are idle for too long, once a second.
+    /// Sees to sessions that are idle for too long or have become long ones, once a second.
     pub async fn sweep(&self) {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         loop {

@@ -24,6 +24,10 @@ const EVENT_INTERVAL: u32 = 12;
 /// The same for what other threads wake.
 const REMOTE_INTERVAL: u32 = 4;
 
+/// As many more than another has are no reason to move a connection, where each has at least that many: the kernel spreads
+/// them by a hash, and they even out.
+const CHANCE: usize = 16;
+
 thread_local! {
     static HERE: Cell<Option<usize>> = const { Cell::new(None) };
 }
@@ -126,11 +130,12 @@ impl Workers {
     pub fn place(self: &Arc<Self>) -> Place {
         let counts = || self.workers.iter().map(|worker| worker.connections.load(Relaxed));
         let (fewest, least) = counts().enumerate().min_by_key(|(_, n)| *n).unwrap_or_default();
-        let worker =
-            match Self::here().filter(|here| counts().nth(*here).is_some_and(|n| n <= least + least / 2)) {
-                Some(here) => here,
-                None => fewest,
-            };
+        let more = if least < CHANCE { least / 2 } else { CHANCE.max(least / 2) };
+        let fair = |here: &usize| counts().nth(*here).is_some_and(|n| n <= least + more);
+        let worker = match Self::here().filter(fair) {
+            Some(here) => here,
+            None => fewest,
+        };
         if let Some(worker) = self.workers.get(worker) {
             worker.connections.fetch_add(1, Relaxed);
         }

@@ -1,25 +1,15 @@
 //! One connection being made.
 //!
-//! Invariant: a socket is set up in full before it is connected, so its options hold from the first segment on.
+//! Invariant: what a connection needs from its first segment on is set before it is connected, and nothing else is.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use swiftproxy_core::error::Refusal;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
-
-/// How often a silent peer is asked again before it counts as gone.
-const PROBES: Duration = Duration::from_secs(15);
-
-/// How connections are made.
-#[derive(Debug)]
-pub(crate) struct Manner {
-    pub(crate) keepalive: Duration,
-    pub(crate) bind: Option<IpAddr>,
-}
 
 /// A connection, made or being made.
 pub(super) enum Attempt {
@@ -27,20 +17,18 @@ pub(super) enum Attempt {
     Pending(Option<TcpStream>),
 }
 
-/// Starts one; it may be connected at once.
-pub(super) fn start(addr: SocketAddr, manner: &Manner) -> Result<Attempt, Refusal> {
-    if manner.bind.is_some_and(|ip| ip.is_ipv4() != addr.is_ipv4()) {
+/// Starts one, from the address `bind` if one is given; it may be connected at once.
+pub(super) fn start(addr: SocketAddr, bind: Option<IpAddr>) -> Result<Attempt, Refusal> {
+    if bind.is_some_and(|ip| ip.is_ipv4() != addr.is_ipv4()) {
         return Err(Refusal::UnreachableNet);
     }
-    try_start(addr, manner).map_err(|error| refusal(&error))
+    try_start(addr, bind).map_err(|error| refusal(&error))
 }
 
-fn try_start(addr: SocketAddr, manner: &Manner) -> io::Result<Attempt> {
+fn try_start(addr: SocketAddr, bind: Option<IpAddr>) -> io::Result<Attempt> {
     let socket = nonblocking(Domain::for_address(addr))?;
     socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(manner.keepalive);
-    socket.set_tcp_keepalive(&keepalive.with_interval(PROBES))?;
-    if let Some(ip) = manner.bind {
+    if let Some(ip) = bind {
         socket.bind(&SocketAddr::new(ip, 0).into())?;
     }
     let connected = match socket.connect(&addr.into()) {
@@ -83,12 +71,22 @@ impl Attempt {
             };
         };
         let Some(stream) = pending else { return Poll::Ready(Err(Refusal::Internal)) };
-        let outcome = match ready!(stream.poll_write_ready(cx)).and_then(|()| stream.take_error()) {
-            Ok(None) => pending.take().ok_or(Refusal::Internal),
-            Ok(Some(error)) | Err(error) => Err(refusal(&error)),
+        let failed = match ready!(stream.poll_write_ready(cx)) {
+            Ok(()) if is_well(stream) => None,
+            Ok(()) => stream.take_error().unwrap_or_else(Some),
+            Err(error) => Some(error),
         };
-        Poll::Ready(outcome)
+        Poll::Ready(match failed {
+            None => pending.take().ok_or(Refusal::Internal),
+            Some(error) => Err(refusal(&error)),
+        })
     }
+}
+
+/// Whether it is known without a system call that no error waits: epoll tells of one (epoll_ctl(2), EPOLLERR).
+fn is_well(stream: &TcpStream) -> bool {
+    let told = stream.try_io(Interest::ERROR, || Ok(()));
+    cfg!(any(target_os = "linux", target_os = "android")) && told.is_err()
 }
 
 /// What a failure to connect is called.

@@ -3,7 +3,7 @@
 //!
 //! Invariant: the attempts that lost are closed when the race ends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use swiftproxy_core::error::Refusal;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
-use super::attempt::{self, Attempt, Manner};
+use super::attempt::{self, Attempt};
 
 /// The Connection Attempt Delay (RFC 8305 §5).
 const DELAY: Duration = Duration::from_millis(250);
@@ -41,8 +41,11 @@ pub(crate) fn interleave(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketA
     }
 }
 
-/// The first connection that is made to any of them.
-pub(crate) async fn race(addrs: &[SocketAddr], manner: &Manner) -> Result<(SocketAddr, TcpStream), Refusal> {
+/// The first connection that is made to any of them, from the address `bind` if one is given.
+pub(crate) async fn race(
+    addrs: &[SocketAddr],
+    bind: Option<IpAddr>,
+) -> Result<(SocketAddr, TcpStream), Refusal> {
     let mut next = addrs.iter().copied().peekable();
     let mut running: Vec<(SocketAddr, Attempt)> = Vec::new();
     let mut failure = None;
@@ -79,7 +82,7 @@ pub(crate) async fn race(addrs: &[SocketAddr], manner: &Manner) -> Result<(Socke
                 return Poll::Pending;
             }
             let Some(addr) = next.next() else { continue };
-            match attempt::start(addr, manner) {
+            match attempt::start(addr, bind) {
                 Ok(attempt) => running.push((addr, attempt)),
                 Err(refusal) => failure = Some(more_telling(failure, refusal)),
             }

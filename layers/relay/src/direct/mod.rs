@@ -32,7 +32,7 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
-use attempt::{Attempt, Manner};
+use attempt::Attempt;
 use resolve::Resolver;
 
 /// Dials targets from this machine.
@@ -81,7 +81,8 @@ impl RelayConfig for Config {
         Ok(Direct(Arc::new(Inner {
             connect_timeout: self.connect_timeout.0,
             idle_timeout: self.idle_timeout.map(|span| span.0),
-            manner: Manner { keepalive: self.keepalive.0, bind: self.bind },
+            keepalive: self.keepalive.0,
+            bind: self.bind,
             resolver: build.node.state("resolver", Resolver::default),
             engine: Engine::of(build.node, self.splice),
         })))
@@ -95,7 +96,8 @@ pub struct Direct(Arc<Inner>);
 struct Inner {
     connect_timeout: Duration,
     idle_timeout: Option<Duration>,
-    manner: Manner,
+    keepalive: Duration,
+    bind: Option<IpAddr>,
     resolver: Arc<Resolver>,
     engine: Arc<dyn opened::Engine>,
 }
@@ -123,7 +125,7 @@ impl Service<Session> for Direct {
         };
         // An address is dialled at once; near ones answer at once.
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-        let started = session.check_address(addr).and_then(|()| attempt::start(addr, &relay.manner));
+        let started = session.check_address(addr).and_then(|()| attempt::start(addr, relay.bind));
         match started {
             Err(refusal) => answer(Err(refusal)),
             Ok(Attempt::Connected(stream)) => answer(relay.opened(session, addr, stream)),
@@ -169,7 +171,7 @@ impl Inner {
         if allowed.is_empty() {
             return Err(denied.unwrap_or(Refusal::DnsFailed));
         }
-        let race = eyeballs::race(&allowed, &self.manner);
+        let race = eyeballs::race(&allowed, self.bind);
         let (addr, stream) = unless_over(&live, deadline, Refusal::Timeout, race).await??;
         self.opened(session, addr, stream)
     }
@@ -184,7 +186,8 @@ impl Inner {
         if let Some(after) = self.idle_timeout {
             session.live().end_when_idle(after);
         }
-        Ok(Opened::new(session, bound, Box::new(Tcp::new(stream)), self.engine.clone()))
+        let target = Tcp::new(stream).asked_after(self.keepalive);
+        Ok(Opened::new(session, bound, Box::new(target), self.engine.clone()))
     }
 }
 

@@ -159,13 +159,12 @@ async fn the_next_address_is_tried_soon_and_the_first_to_connect_wins() {
     let closed: SocketAddr = ([127, 0, 0, 1], closed).into();
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let good = server.local_addr().unwrap();
-    let manner = Manner { keepalive: Duration::from_secs(60), bind: None };
     let start = Instant::now();
-    let (addr, _) = eyeballs::race(&[closed, silent, good], &manner).await.unwrap();
+    let (addr, _) = eyeballs::race(&[closed, silent, good], None).await.unwrap();
     assert_eq!(addr, good);
     let took = start.elapsed();
     assert!((240..1000).contains(&took.as_millis()), "{took:?}");
-    assert_eq!(eyeballs::race(&[closed, closed], &manner).await.err(), Some(Refusal::Refused));
+    assert_eq!(eyeballs::race(&[closed, closed], None).await.err(), Some(Refusal::Refused));
 }
 
 #[tokio::test]
@@ -179,6 +178,51 @@ async fn an_idle_session_ends_where_that_is_asked_for() {
     rig.node.sessions.sweep(now);
     rig.node.sessions.sweep(now + Duration::from_secs(6));
     assert_eq!(opened.session().live().cancel.reason(), Some(Reason::Idle));
+}
+
+/// What the kernel has a timer for on the connection from one address to another; 2 is keepalive (proc_net_tcp in the
+/// kernel's documentation).
+#[cfg(target_os = "linux")]
+fn timer(from: SocketAddr, to: SocketAddr) -> Option<u8> {
+    let ends = [from, to].map(|end| match end {
+        SocketAddr::V4(end) => format!("{:08X}:{:04X}", u32::from_ne_bytes(end.ip().octets()), end.port()),
+        SocketAddr::V6(end) => panic!("{end}"),
+    });
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut ours = fields.filter(|fields| fields.get(1..3).is_some_and(|found| found == ends));
+    ours.find_map(|fields| fields[5].split(':').next()?.parse().ok())
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_session_that_lasts_has_keepalive_and_no_other() {
+    let rig = Rig::new();
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = server.local_addr().unwrap();
+    let near = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _client = TcpStream::connect(near.local_addr().unwrap()).await.unwrap();
+    let mut client = Some(near.accept().await.unwrap().0);
+    for piped in [true, false] {
+        let opened = rig.dial(Config::default(), &addr.to_string()).await.unwrap();
+        let from = opened.bound().unwrap();
+        let running = match client.take_if(|_| piped) {
+            Some(client) => tokio::spawn(opened.run(Box::new(Tcp::new(client)))),
+            None => tokio::spawn(async move { drop(opened.into_stream().read(&mut [0]).await) }),
+        };
+        tokio::task::yield_now().await;
+        rig.node.sessions.sweep(Instant::now() + Duration::from_secs(4));
+        tokio::task::yield_now().await;
+        assert_eq!(timer(from, addr), Some(0), "piped: {piped}");
+        rig.node.sessions.sweep(Instant::now() + Duration::from_secs(6));
+        let kept = async {
+            while timer(from, addr) != Some(2) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), kept).await.expect("keepalive");
+        running.abort();
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub(super) struct Duplex {
     target: Box<dyn Endpoint>,
     up: Flow,
     down: Flow,
+    kept: bool,
     over: bool,
 }
 
@@ -34,7 +35,7 @@ impl Duplex {
         target: Box<dyn Endpoint>,
     ) -> Self {
         let (up, down) = (Flow::new(Direction::Up), Flow::new(Direction::Down));
-        Self { shared, session, client, target, up, down, over: false }
+        Self { shared, session, client, target, up, down, kept: false, over: false }
     }
 
     fn poll_flows(&mut self, cx: &mut Context<'_>) -> Poll<Result<&'static str, &'static str>> {
@@ -84,6 +85,10 @@ impl Future for Duplex {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        if !this.kept && this.session.live().is_long() {
+            this.kept = true;
+            this.target.keep_alive();
+        }
         let outcome = match this.session.live().cancel.poll(cx) {
             Poll::Ready(reason) => Err(reason.label()),
             Poll::Pending => match this.poll_flows(cx) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use swiftproxy_core::error::Refusal;
 use swiftproxy_core::tunnel::TunnelError;
 use swiftproxy_wire::lean;
@@ -23,11 +24,11 @@ use tokio_rustls::TlsConnector;
 use super::link::Link;
 use super::remote::Remote;
 use super::silence::WATCH;
-use crate::direct::attempt::Manner;
 use crate::direct::eyeballs::{interleave, race};
 
-/// How links are dialled.
-const MANNER: Manner = Manner { keepalive: Duration::from_secs(30), bind: None };
+/// A link that is silent for so long is asked by the kernel too whether its peer is there, and how often again.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(15));
 
 /// What TLS needs to know of whom to trust, read from disk off the async threads; none is clear text.
 ///
@@ -150,8 +151,10 @@ async fn connect(remote: &Remote) -> Result<TcpStream, TunnelError> {
             format!("{at} is not this machine, and the link is not encrypted."),
         ));
     }
-    let (_, stream) = race(&addrs, &MANNER).await.map_err(|refusal| unreachable(reason(refusal)))?;
+    let (_, stream) = race(&addrs, None).await.map_err(|refusal| unreachable(reason(refusal)))?;
     expect_reader(&stream);
+    // The link asks its peer itself; this is for what TLS and its preface wait for.
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
     Ok(stream)
 }
 
