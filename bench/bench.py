@@ -117,13 +117,26 @@ class Bench:
 # ---- a run -----------------------------------------------------------------------
 
 
-def passes(peers: list[Peer], names: list[str], rounds: int):
+class More:
+    """Further rounds of some cases and peers, where few leave a doubt: ROUNDS:CASES:PEERS."""
+
+    def __init__(self, text: str):
+        rounds, cases, peers = text.split(":")
+        self.rounds, self.cases, self.peers = int(rounds), cases.split(","), peers.split(",")
+
+    def has(self, number: int, case: str, peer: str) -> bool:
+        return number <= self.rounds and case in self.cases and peer in self.peers
+
+
+def passes(peers: list[Peer], names: list[str], rounds: int, more: list[More]):
     """The order of measurements: per round and case all peers, each round from another start."""
-    for number in range(1, rounds + 1):
+    for number in range(1, max([rounds, *(further.rounds for further in more)]) + 1):
         for case in names:
             able = [peer for peer in peers if case in peer.cases]
+            if number > rounds:
+                able = [peer for peer in able if any(further.has(number, case, peer.name) for further in more)]
             others = [peer for peer in able if peer.name != DIRECT.name]
-            shift = (number - 1) * len(others) // rounds
+            shift = (number - 1) * len(others) // rounds % max(1, len(others))
             order = others[shift:] + others[:shift]
             if len(others) < len(able):
                 # The reference goes first and last, which shows the drift within the pass.
@@ -134,10 +147,10 @@ def passes(peers: list[Peer], names: list[str], rounds: int):
 
 def run(options: argparse.Namespace) -> dict:
     peers, names = choose(options)
-    steps = list(passes(peers, names, options.rounds))
+    steps = list(passes(peers, names, options.rounds, options.more))
     if options.quick:
         fit_quick(options, steps)
-        steps = list(passes(peers, names, options.rounds))
+        steps = list(passes(peers, names, options.rounds, options.more))
     raise_file_limit(options)
     print(f"{len(steps)} measurements, about {estimate(options, steps) / 60:.0f} min")
     bench = Bench(options)
@@ -230,6 +243,7 @@ def describe(options: argparse.Namespace, peers: list[Peer], names: list[str]) -
         "kernel": platform.release(),
         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "rounds": options.rounds,
+        "most_rounds": max([options.rounds, *(further.rounds for further in options.more)]),
         "secs": options.secs,
         "idle_conns": options.idle_conns,
         "limit_bytes": LIMIT_BYTES,
@@ -334,6 +348,7 @@ def main() -> None:
         if name not in ("run", "readme"):
             continue
         sub.add_argument("--rounds", type=int, default=3)
+        sub.add_argument("--more", type=More, action="append", default=[], help="further rounds, as " + More.__doc__.split(": ")[1])
         sub.add_argument("--secs", type=float, default=5, help="measured window")
         sub.add_argument("--idle-conns", type=int, default=5000)
         sub.add_argument("--max-foreign", type=float, default=0.15, help="repeat above this many CPUs of other work")
