@@ -189,9 +189,10 @@ def choose(options: argparse.Namespace) -> tuple[list[Peer], list[str]]:
     elif not options.peers and options.quick:
         chosen = QUICK_PEERS + [peer.name for peer in candidates]
     names = options.cases or (QUICK_CASES if options.quick else list(CASES))
-    for name in [name for name in chosen if name not in known]:
+    more = getattr(options, "more", [])
+    for name in [name for name in chosen + [name for further in more for name in further.peers] if name not in known]:
         sys.exit(f"unknown peer {name}; known: {' '.join(known)}")
-    for name in [name for name in names if name not in CASES]:
+    for name in [name for name in names + [name for further in more for name in further.cases] if name not in CASES]:
         sys.exit(f"unknown case {name}; known: {' '.join(CASES)}")
     return [known[name] for name in chosen], names
 

@@ -115,8 +115,8 @@ impl Live {
         self.since.elapsed()
     }
 
-    /// Whether it has lasted for a while: what only such a session needs is worth its system calls now. Who pipes it is
-    /// woken when it has.
+    /// Whether it has lasted for a while: what only such a session needs is worth its system calls now. Whoever polls
+    /// [`Self::cancel`] is woken when it has, and looks after that.
     pub fn is_long(&self) -> bool {
         self.long.load(Relaxed)
     }

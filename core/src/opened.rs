@@ -78,11 +78,13 @@ impl TargetStream {
     }
 
     fn cancelled(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let cancelled = self.session.live().cancel.poll(cx);
+        // Only now whoever tells it is heard.
         if !self.kept && self.session.live().is_long() {
             self.kept = true;
             self.target.keep_alive();
         }
-        match self.session.live().cancel.poll(cx) {
+        match cancelled {
             Poll::Pending => Ok(()),
             Poll::Ready(reason) => {
                 self.session.live().set_outcome(reason.label());

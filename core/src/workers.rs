@@ -231,6 +231,11 @@ mod tests {
         let many = workers.run(1, placed(90)).await.unwrap();
         let here = many.iter().filter(|place| place.worker() == 1).count();
         assert!((45..=55).contains(&here), "{here}");
+        drop(many);
+        // By chance, of this few.
+        let some = workers.run(1, placed(50)).await.unwrap();
+        let here = some.iter().filter(|place| place.worker() == 1).count();
+        assert!((33..=34).contains(&here), "{here}");
     }
 
     #[tokio::test]

@@ -41,7 +41,8 @@ use resolve::Resolver;
 pub struct Config {
     /// How long resolving and connecting may take together.
     pub connect_timeout: Span,
-    /// How long a connection is silent before it is asked whether its peer is still there (TCP keepalive).
+    /// How long a connection is silent before it is asked whether its peer is still there (TCP keepalive). Those of
+    /// sessions that end within a few seconds are not.
     pub keepalive: Span,
     /// Ends a session in which no byte moved for that long, in whole seconds. Absent: none is ended.
     pub idle_timeout: Option<Span>,

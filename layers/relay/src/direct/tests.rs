@@ -204,6 +204,7 @@ async fn a_session_that_lasts_has_keepalive_and_no_other() {
     let _client = TcpStream::connect(near.local_addr().unwrap()).await.unwrap();
     let mut client = Some(near.accept().await.unwrap().0);
     for piped in [true, false] {
+        let start = Instant::now();
         let opened = rig.dial(Config::default(), &addr.to_string()).await.unwrap();
         let from = opened.bound().unwrap();
         let running = match client.take_if(|_| piped) {
@@ -211,7 +212,7 @@ async fn a_session_that_lasts_has_keepalive_and_no_other() {
             None => tokio::spawn(async move { drop(opened.into_stream().read(&mut [0]).await) }),
         };
         tokio::task::yield_now().await;
-        rig.node.sessions.sweep(Instant::now() + Duration::from_secs(4));
+        rig.node.sessions.sweep(start + Duration::from_secs(4));
         tokio::task::yield_now().await;
         assert_ne!(timer(from, addr), Some(2), "piped: {piped}");
         rig.node.sessions.sweep(Instant::now() + Duration::from_secs(6));

@@ -85,11 +85,13 @@ impl Future for Duplex {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        let cancelled = this.session.live().cancel.poll(cx);
+        // Only now whoever tells it is heard.
         if !this.kept && this.session.live().is_long() {
             this.kept = true;
             this.target.keep_alive();
         }
-        let outcome = match this.session.live().cancel.poll(cx) {
+        let outcome = match cancelled {
             Poll::Ready(reason) => Err(reason.label()),
             Poll::Pending => match this.poll_flows(cx) {
                 Poll::Pending => return Poll::Pending,
