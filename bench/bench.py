@@ -349,7 +349,7 @@ def main() -> None:
         if name not in ("run", "readme"):
             continue
         sub.add_argument("--rounds", type=int, default=3)
-        sub.add_argument("--more", type=More, action="append", default=[], help="further rounds, as " + More.__doc__.split(": ")[1])
+        sub.add_argument("--more", type=More, action="append", default=[], metavar="ROUNDS:CASES:PEERS", help="further rounds of some")
         sub.add_argument("--secs", type=float, default=5, help="measured window")
         sub.add_argument("--idle-conns", type=int, default=5000)
         sub.add_argument("--max-foreign", type=float, default=0.15, help="repeat above this many CPUs of other work")

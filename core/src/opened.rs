@@ -59,7 +59,12 @@ impl Opened {
     /// The target's side as a stream that asks the meter and tells the taps, for a protocol that speaks to the
     /// target itself (forwarded HTTP).
     pub fn into_stream(self) -> TargetStream {
-        TargetStream { session: self.session, target: self.target, waits: Default::default(), kept: false }
+        TargetStream {
+            session: self.session,
+            target: self.target,
+            waits: Default::default(),
+            kept_alive: false,
+        }
     }
 }
 
@@ -68,7 +73,7 @@ pub struct TargetStream {
     session: Session,
     target: Box<dyn Endpoint>,
     waits: [Wait; 2],
-    kept: bool,
+    kept_alive: bool,
 }
 
 impl TargetStream {
@@ -79,9 +84,9 @@ impl TargetStream {
 
     fn cancelled(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let cancelled = self.session.live().cancel.poll(cx);
-        // Only now whoever tells it is heard.
-        if !self.kept && self.session.live().is_long() {
-            self.kept = true;
+        // Looked at once our waker is registered: whoever told it before would have woken nobody.
+        if !self.kept_alive && self.session.live().is_long() {
+            self.kept_alive = true;
             self.target.keep_alive();
         }
         match cancelled {

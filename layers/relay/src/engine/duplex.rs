@@ -23,7 +23,7 @@ pub(super) struct Duplex {
     target: Box<dyn Endpoint>,
     up: Flow,
     down: Flow,
-    kept: bool,
+    kept_alive: bool,
     over: bool,
 }
 
@@ -35,7 +35,7 @@ impl Duplex {
         target: Box<dyn Endpoint>,
     ) -> Self {
         let (up, down) = (Flow::new(Direction::Up), Flow::new(Direction::Down));
-        Self { shared, session, client, target, up, down, kept: false, over: false }
+        Self { shared, session, client, target, up, down, kept_alive: false, over: false }
     }
 
     fn poll_flows(&mut self, cx: &mut Context<'_>) -> Poll<Result<&'static str, &'static str>> {
@@ -86,9 +86,9 @@ impl Future for Duplex {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let cancelled = this.session.live().cancel.poll(cx);
-        // Only now whoever tells it is heard.
-        if !this.kept && this.session.live().is_long() {
-            this.kept = true;
+        // Looked at once our waker is registered: whoever told it before would have woken nobody.
+        if !this.kept_alive && this.session.live().is_long() {
+            this.kept_alive = true;
             this.target.keep_alive();
         }
         let outcome = match cancelled {
